@@ -1,0 +1,168 @@
+use units::CoreId;
+use zygix::{Cx, Next, Peer, Received, Reply, Service};
+
+use crate::{Digest, pattern};
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Sends back what it receives.
+    #[default]
+    Echo,
+    /// Reads until the peer has finished, then answers `<count> <digest in 16 hex digits>\n` and closes.
+    Discard,
+    /// Reads a decimal count and a newline, sends that many bytes of [`pattern`], and closes.
+    Source,
+}
+
+/// The service: a mode for each local port.
+#[derive(Clone, Debug, Default)]
+pub struct Echo {
+    ports: Vec<(u16, Mode)>,
+    otherwise: Mode,
+}
+
+impl Echo {
+    /// The same mode on every port.
+    pub fn new(mode: Mode) -> Echo {
+        Echo { ports: Vec::new(), otherwise: mode }
+    }
+
+    /// The mode by local port; a port that is not listed echoes.
+    pub fn by_port(ports: impl IntoIterator<Item = (u16, Mode)>) -> Echo {
+        Echo { ports: ports.into_iter().collect(), otherwise: Mode::Echo }
+    }
+
+    fn mode(&self, port: u16) -> Mode {
+        self.ports.iter().find(|(p, _)| *p == port).map_or(self.otherwise, |(_, mode)| *mode)
+    }
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub struct Conn(State);
+
+#[derive(Debug)]
+enum State {
+    Echo,
+    Discard(Digest),
+    /// The count that is being read.
+    Asked(u64),
+    Source {
+        sent: u64,
+        total: u64,
+    },
+}
+
+impl Service for Echo {
+    type Conn = Conn;
+    type Core = ();
+    type Msg = ();
+
+    fn core(&self, _id: CoreId) {}
+
+    fn accept(&self, _core: &mut (), peer: &Peer) -> Option<Conn> {
+        Some(Conn(match self.mode(peer.local.port()) {
+            Mode::Echo => State::Echo,
+            Mode::Discard => State::Discard(Digest::new()),
+            Mode::Source => State::Asked(0),
+        }))
+    }
+
+    fn recv(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
+        match &mut conn.0 {
+            State::Echo => echo(rx, tx),
+            State::Discard(digest) => discard(digest, rx, tx),
+            State::Asked(count) => match ask(count, rx) {
+                Asked::Yes => {
+                    conn.0 = State::Source { sent: 0, total: *count };
+                    conn.stream(tx)
+                }
+                Asked::NotYet => Next::Read,
+                Asked::Never => Next::Close,
+            },
+            // Whatever else the client says is of no interest.
+            State::Source { .. } => {
+                rx.consume(rx.len());
+                conn.stream(tx)
+            }
+        }
+    }
+
+    fn writable(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
+        match conn.0 {
+            State::Source { .. } => conn.stream(tx),
+            State::Echo | State::Discard(_) | State::Asked(_) => Next::Read,
+        }
+    }
+
+    fn datagram(&self, _core: &mut (), peer: &Peer, data: &[u8], tx: &mut Reply<'_>) {
+        if self.mode(peer.local.port()) == Mode::Echo && tx.reserve(data.len()) {
+            tx.write(data);
+        }
+    }
+}
+
+fn echo(rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
+    while !rx.is_empty() {
+        let chunk = rx.chunk();
+        let wrote = tx.write(chunk);
+        rx.consume(wrote);
+        if wrote < chunk.len() {
+            return Next::Read;
+        }
+    }
+    if rx.fin() { Next::Close } else { Next::Read }
+}
+
+fn discard(digest: &mut Digest, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
+    while !rx.is_empty() {
+        let chunk = rx.chunk();
+        digest.update(chunk);
+        rx.consume(chunk.len());
+    }
+    if !rx.fin() {
+        return Next::Read;
+    }
+    let line = format!("{} {:016x}\n", digest.count(), digest.finish());
+    // Nothing was sent before, so there is room for a line.
+    tx.write(line.as_bytes());
+    Next::Close
+}
+
+enum Asked {
+    Yes,
+    NotYet,
+    Never,
+}
+
+fn ask(count: &mut u64, rx: &mut Received<'_>) -> Asked {
+    while let Some(&byte) = rx.chunk().first() {
+        rx.consume(1);
+        match byte {
+            b'0'..=b'9' => *count = count.saturating_mul(10).saturating_add(u64::from(byte - b'0')),
+            b'\r' => {}
+            b'\n' => return Asked::Yes,
+            _ => return Asked::Never,
+        }
+    }
+    if rx.fin() { Asked::Never } else { Asked::NotYet }
+}
+
+impl Conn {
+    /// Sends as much of the pattern as there is room for.
+    fn stream(&mut self, tx: &mut Reply<'_>) -> Next {
+        let State::Source { sent, total } = &mut self.0 else { return Next::Read };
+        let mut piece = [0; 1024];
+        while *sent < *total {
+            let n = (*total - *sent).min(piece.len() as u64) as usize;
+            pattern(*sent, &mut piece[..n]);
+            let wrote = tx.write(&piece[..n]);
+            *sent += wrote as u64;
+            if wrote < n {
+                return Next::Read;
+            }
+        }
+        Next::Close
+    }
+}

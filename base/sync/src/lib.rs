@@ -1,0 +1,24 @@
+//! Small things that several cores touch at once, each built so that the model checker can take it apart.
+//!
+//! ```text
+//!   try_lock    TryLock, alias StackLock     nobody waits for it: taken or not
+//!   sleep       SleepWord                    asleep or not, with no lost wake-up
+//!   link_stack  LinkStack, Link, Chain       many push, one takes all: how foreign mbufs come home
+//!   ring        Ends, Producer, Consumer     the indices of an SPSC ring; the other end may lie
+//!   switch      atomic, cell                 std's primitives, or loom's under `--cfg loom`
+//! ```
+//!
+//! All types are free of packets, NICs and clocks. `tests/loom.rs` runs the very same code through every interleaving:
+//! `RUSTFLAGS="--cfg loom" cargo test -p sync --release --test loom`. Absent on purpose: locks that wait, and
+//! what is in the slots, nodes and cells.
+
+mod link_stack;
+pub mod ring;
+mod sleep;
+mod switch;
+mod try_lock;
+
+pub use link_stack::{Chain, Link, LinkStack, Linked};
+pub use sleep::SleepWord;
+pub use switch::{atomic, cell};
+pub use try_lock::{StackGuard, StackLock, TryGuard, TryLock};

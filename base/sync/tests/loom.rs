@@ -1,0 +1,218 @@
+//! Every interleaving of the lock-free types, under loom:
+//! `RUSTFLAGS="--cfg loom" cargo test -p sync --release --test loom`.
+#![cfg(loom)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
+use loom::thread;
+use sync::cell::UnsafeCell;
+use sync::ring::{Consumer, Ends, Producer};
+use sync::{Link, LinkStack, Linked, SleepWord, TryLock};
+
+#[test]
+fn a_try_lock_admits_one_at_a_time_and_hands_its_writes_on() {
+    loom::model(|| {
+        let lock = Arc::new(TryLock::new(0));
+        let add = |lock: &TryLock<u32>| match lock.try_lock() {
+            Some(mut n) => {
+                *n += 1;
+                1
+            }
+            None => 0,
+        };
+        let other = thread::spawn({
+            let lock = lock.clone();
+            move || add(&lock) + add(&lock)
+        });
+        let here = add(&lock);
+        let taken = here + other.join().unwrap();
+        assert!(taken >= 1, "somebody finds it free");
+        assert_eq!(*lock.try_lock().expect("free at the end"), taken);
+    });
+}
+
+/// The combining rule of lending: who finds the lock taken leaves a note, and the holder looks for notes after it has let go.
+#[test]
+fn a_note_left_for_the_holder_is_not_stranded() {
+    loom::model(|| {
+        let shared = Arc::new((TryLock::new(()), AtomicBool::new(false)));
+        let serve = |(lock, note): &(TryLock<()>, AtomicBool)| -> usize {
+            let mut served = 0;
+            loop {
+                let Some(guard) = lock.try_lock() else { return served };
+                served += usize::from(note.compare_exchange(true, false, Acquire, Relaxed).is_ok());
+                drop(guard);
+                fence(SeqCst);
+                if !note.load(Relaxed) {
+                    return served;
+                }
+            }
+        };
+        let poster = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.1.store(true, Release);
+                fence(SeqCst);
+                serve(&shared)
+            }
+        });
+        let here = serve(&shared);
+        assert_eq!(here + poster.join().unwrap(), 1, "the note is served exactly once");
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    loom::model(|| {
+        struct Core {
+            word: SleepWord,
+            work: AtomicUsize,
+            bell: AtomicUsize,
+        }
+        let core = Arc::new(Core { word: SleepWord::new(), work: AtomicUsize::new(0), bell: AtomicUsize::new(0) });
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let core = core.clone();
+                thread::spawn(move || {
+                    core.work.fetch_add(1, Relaxed);
+                    if core.word.wake_needed() {
+                        core.bell.fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        core.word.prepare();
+        let seen = core.work.load(Relaxed);
+        if seen > 0 {
+            core.word.cancel();
+        }
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+        let rung = core.bell.load(Relaxed);
+        assert!(seen > 0 || rung == 1, "asleep for ever, or rung twice: seen {seen}, rung {rung}");
+    });
+}
+
+struct Node {
+    link: Link<Node>,
+    value: usize,
+}
+
+// SAFETY: always the same field, touched by the stack only.
+unsafe impl Linked for Node {
+    fn link(&self) -> &Link<Node> {
+        &self.link
+    }
+}
+
+/// Nodes for a test's threads: who owns which is the test's business, and loom's to check.
+struct Nodes([Node; 2]);
+
+// SAFETY: the threads of each test touch their own nodes only, which loom verifies.
+unsafe impl Send for Nodes {}
+// SAFETY: as above.
+unsafe impl Sync for Nodes {}
+
+fn nodes() -> Arc<Nodes> {
+    Arc::new(Nodes([0, 1].map(|value| Node { link: Link::new(), value })))
+}
+
+#[test]
+fn every_node_pushed_is_taken_once() {
+    loom::model(|| {
+        let (stack, nodes) = (Arc::new(LinkStack::new()), nodes());
+        let pushers = [0, 1].map(|i| {
+            let (stack, nodes) = (stack.clone(), nodes.clone());
+            thread::spawn(move || {
+                // SAFETY: node `i` is this thread's, and the stack is never closed.
+                let last = unsafe { stack.push(NonNull::from(&nodes.0[i])) };
+                assert!(!last);
+            })
+        });
+        // SAFETY: `nodes` is alive.
+        let value = |node: NonNull<Node>| unsafe { node.as_ref() }.value;
+        let mut taken: Vec<_> = stack.take().map(value).collect();
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        taken.extend(stack.take().map(value));
+        taken.sort();
+        assert_eq!(taken, [0, 1]);
+    });
+}
+
+/// The owner goes while both nodes are out: exactly one step is the last, and it finds all nodes at rest.
+#[test]
+fn exactly_one_pays_the_last_of_the_debt() {
+    loom::model(|| {
+        let (stack, nodes, last) = (Arc::new(LinkStack::new()), nodes(), Arc::new(AtomicUsize::new(0)));
+        let tear_down = |nodes: &Nodes, last: &AtomicUsize| {
+            last.fetch_add(1, Relaxed);
+            for node in &nodes.0 {
+                // SAFETY: the last one owns everything; if it did not, loom would see two at the same link.
+                unsafe { node.link.set(std::ptr::null_mut()) };
+            }
+        };
+        let pushers = [0, 1].map(|i| {
+            let (stack, nodes, last) = (stack.clone(), nodes.clone(), last.clone());
+            thread::spawn(move || {
+                // SAFETY: node `i` is this thread's, and one of the two that are out.
+                if unsafe { stack.push(NonNull::from(&nodes.0[i])) } {
+                    tear_down(&nodes, &last);
+                }
+            })
+        });
+        // SAFETY: two nodes are out.
+        if unsafe { stack.close(2) } {
+            tear_down(&nodes, &last);
+        }
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        assert_eq!(last.load(Relaxed), 1);
+    });
+}
+
+/// Slots of a ring: whose turn each is, the indices say, and loom checks.
+struct Slots([UnsafeCell<u32>; 2]);
+
+// SAFETY: the ring under test keeps producer and consumer out of each other's slots, which loom verifies.
+unsafe impl Send for Slots {}
+// SAFETY: as above.
+unsafe impl Sync for Slots {}
+
+#[test]
+fn a_slot_is_in_one_hand_and_frames_come_in_order() {
+    loom::model(|| {
+        let ring = Arc::new((Ends::new(), Slots([0, 0].map(UnsafeCell::new))));
+        let consumer = thread::spawn({
+            let ring = ring.clone();
+            move || {
+                let (ends, slots) = &*ring;
+                let (mut consumer, mut got) = (Consumer::new(2), Vec::new());
+                for _ in 0..2 {
+                    for _ in 0..consumer.ready(ends, 2) {
+                        // SAFETY: the slot is ready, so it is the consumer's.
+                        got.push(unsafe { *slots.0[consumer.slot(0)].get_mut().deref() });
+                        consumer.pop();
+                    }
+                    consumer.release(ends);
+                }
+                assert_eq!(consumer.lies(), 0);
+                got
+            }
+        });
+        let (ends, slots) = &*ring;
+        let (mut producer, mut sent) = (Producer::new(2), 0);
+        for frame in 1..=4 {
+            let Some(slot) = producer.slot(ends) else { break };
+            // SAFETY: the slot is free, so it is the producer's.
+            unsafe { *slots.0[slot].get_mut().deref() = frame };
+            producer.push();
+            producer.publish(ends);
+            sent = frame;
+        }
+        let got = consumer.join().unwrap();
+        assert!(got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32), "{got:?} of {sent}");
+        assert_eq!(producer.lies(), 0);
+    });
+}

@@ -1,0 +1,90 @@
+//! Clocks: monotonic time, and CPU time per thread (the kernel's utime/stime count in ticks and are useless here).
+
+use units::Nanos;
+
+use crate::{SysError, check};
+
+fn read(clock: libc::clockid_t) -> Result<Nanos, SysError> {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a live timespec that the call fills.
+    check(unsafe { libc::clock_gettime(clock, &mut t) }, "clock_gettime")?;
+    Ok(Nanos(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64))
+}
+
+/// Nanoseconds since an arbitrary beginning (boot), never backwards; the same in all processes. About 25 ns (vDSO).
+#[inline]
+pub fn now() -> Nanos {
+    read(libc::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC")
+}
+
+/// Seconds and nanoseconds since 1970: for capture files and reports, not for measuring.
+pub fn wall() -> Nanos {
+    read(libc::CLOCK_REALTIME).expect("every Linux has CLOCK_REALTIME")
+}
+
+/// CPU time of the calling thread, user and kernel, since its start. About 150 ns.
+pub fn thread_cpu() -> Nanos {
+    read(libc::CLOCK_THREAD_CPUTIME_ID).expect("every Linux has CLOCK_THREAD_CPUTIME_ID")
+}
+
+/// CPU time of all threads of this process since its start.
+pub fn process_cpu() -> Nanos {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID).expect("every Linux has CLOCK_PROCESS_CPUTIME_ID")
+}
+
+/// The CPU clock of a thread, readable by any thread of the same process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThreadClock {
+    clock: libc::clockid_t,
+}
+
+impl ThreadClock {
+    /// The calling thread's clock, to be read from elsewhere.
+    pub fn current() -> ThreadClock {
+        ThreadClock::of(crate::thread::id())
+    }
+
+    /// The clock of thread `tid` of this process (see [`crate::thread::id`]).
+    pub const fn of(tid: u32) -> ThreadClock {
+        // The kernel's encoding (posix-timers_types.h): complement of the id, then "per thread" (4) and "sched" (2).
+        ThreadClock { clock: !(tid as i32) << 3 | 4 | 2 }
+    }
+
+    /// CPU time of that thread, user and kernel, since its start.
+    ///
+    /// # Errors
+    /// `EINVAL` when it has ended.
+    pub fn read(self) -> Result<Nanos, SysError> {
+        read(self.clock).map_err(|e| e.on("a thread's CPU clock").remedy("the thread has ended, or is of another process"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn time_does_not_go_backwards() {
+        let times: Vec<Nanos> = (0..100).map(|_| now()).collect();
+        assert!(times.is_sorted() && times[0] > Nanos::ZERO);
+    }
+
+    #[test]
+    fn another_threads_clock_shows_its_work_and_ends_with_it() {
+        let ((clock_tx, clock_rx), (go_tx, go_rx)) = (channel(), channel::<()>());
+        let thread = std::thread::spawn(move || {
+            let before = thread_cpu();
+            while thread_cpu() < before + Nanos::from_millis(2) {}
+            clock_tx.send((ThreadClock::current(), thread_cpu())).unwrap();
+            let _ = go_rx.recv();
+        });
+        let (clock, own) = clock_rx.recv().unwrap();
+        assert!(clock.read().unwrap() >= own && own >= Nanos::from_millis(2));
+        drop(go_tx);
+        thread.join().unwrap();
+        while clock.read().is_ok() {
+            std::thread::yield_now(); // join returns a little before the kernel forgets the thread
+        }
+    }
+}

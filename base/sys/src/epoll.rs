@@ -1,0 +1,209 @@
+//! Readiness of many descriptors at once: epoll, level-triggered.
+//!
+//! Called by what runs on Linux sockets: the backend for `Service`, the load generator. Leaves out edge triggering,
+//! and any policy about who waits for what. Errors are plain [`io::Error`]s: these calls are on the data path.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What to be told about a descriptor. Errors and hang-ups are always told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interest(u32);
+
+impl Interest {
+    /// Errors and hang-ups only.
+    pub const NONE: Interest = Interest(0);
+    /// Bytes, connections or the peer's end have arrived.
+    pub const READ: Interest = Interest(libc::EPOLLIN as u32);
+    /// There is room to write.
+    pub const WRITE: Interest = Interest(libc::EPOLLOUT as u32);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Interest) -> Interest {
+        Interest(self.0 | other.0)
+    }
+
+    /// `self` if `when`, else nothing.
+    #[must_use]
+    pub const fn when(self, when: bool) -> Interest {
+        if when { self } else { Interest::NONE }
+    }
+}
+
+/// One descriptor's report.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// The token it was added with.
+    pub token: u64,
+    bits: u32,
+}
+
+impl Ready {
+    /// Reading will not block: there are bytes, an end, or an error to fetch.
+    pub const fn readable(self) -> bool {
+        self.bits & (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0
+    }
+
+    /// Writing will not block.
+    pub const fn writable(self) -> bool {
+        self.bits & (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0
+    }
+
+    /// The descriptor is in error, or both directions have ended; reported whether wanted or not.
+    pub const fn broken(self) -> bool {
+        self.bits & (libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0
+    }
+}
+
+/// Room for the reports of one wait.
+pub struct Events {
+    buf: Vec<libc::epoll_event>,
+    len: usize,
+}
+
+impl Events {
+    /// At most `max` reports per wait (at least one).
+    pub fn new(max: usize) -> Events {
+        Events { buf: vec![libc::epoll_event { events: 0, u64: 0 }; max.max(1)], len: 0 }
+    }
+
+    /// How many descriptors the last wait reported.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the last wait reported none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The `index`-th report of the last wait.
+    pub fn get(&self, index: usize) -> Option<Ready> {
+        let e = self.buf[..self.len].get(index)?;
+        Some(Ready { token: e.u64, bits: e.events })
+    }
+}
+
+/// An epoll instance.
+#[derive(Debug)]
+pub struct Epoll {
+    fd: OwnedFd,
+    /// Cleared when the kernel has no `epoll_pwait2` (before Linux 5.11): then timeouts round up to milliseconds.
+    fine: AtomicBool,
+}
+
+impl Epoll {
+    /// A new one, closed on exec.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was opened just now and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Epoll { fd, fine: AtomicBool::new(true) })
+    }
+
+    /// Begins to watch `fd`, which is reported as `token`. Closing `fd` ends it.
+    pub fn add(&self, fd: &impl AsFd, token: u64, what: Interest) -> io::Result<()> {
+        self.ctl(libc::EPOLL_CTL_ADD, fd.as_fd(), token, what)
+    }
+
+    /// Changes what is watched for.
+    pub fn modify(&self, fd: &impl AsFd, token: u64, what: Interest) -> io::Result<()> {
+        self.ctl(libc::EPOLL_CTL_MOD, fd.as_fd(), token, what)
+    }
+
+    /// Stops watching `fd`, errors and hang-ups included.
+    pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        self.ctl(libc::EPOLL_CTL_DEL, fd.as_fd(), 0, Interest::NONE)
+    }
+
+    fn ctl(&self, op: libc::c_int, fd: BorrowedFd<'_>, token: u64, what: Interest) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: what.0, u64: token };
+        // SAFETY: both descriptors are open during the call, `event` lives across it.
+        let r = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), op, fd.as_raw_fd(), &mut event) };
+        if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits until something is ready, `timeout` has passed (`None`: for ever), or a signal came (no reports then).
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+        events.len = 0;
+        let n = match timeout {
+            Some(t) if !t.is_zero() && self.fine.load(Relaxed) => self.wait_fine(events, t),
+            t => self.wait_coarse(events, t),
+        };
+        if n >= 0 {
+            events.len = n as usize;
+            return Ok(events.len);
+        }
+        match io::Error::last_os_error() {
+            e if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+            e => Err(e),
+        }
+    }
+
+    fn wait_fine(&self, events: &mut Events, timeout: Duration) -> i64 {
+        let at = libc::timespec {
+            tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the kernel writes at most `buf.len()` events; `at` lives across the call; no signal mask is given.
+        let n = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.fd.as_raw_fd(),
+                events.buf.as_mut_ptr(),
+                events.buf.len() as libc::c_int,
+                &at as *const libc::timespec,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        if n < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+            self.fine.store(false, Relaxed);
+            return self.wait_coarse(events, Some(timeout));
+        }
+        n
+    }
+
+    fn wait_coarse(&self, events: &mut Events, timeout: Option<Duration>) -> i64 {
+        let ms = timeout.map_or(-1, |t| t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int);
+        // SAFETY: the kernel writes at most `buf.len()` events.
+        let n = unsafe {
+            libc::epoll_wait(self.fd.as_raw_fd(), events.buf.as_mut_ptr(), events.buf.len() as libc::c_int, ms)
+        };
+        n.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::EventFd;
+
+    #[test]
+    fn a_bell_is_reported_until_cleared() {
+        let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        let mut events = Events::new(4);
+        epoll.add(&bell, 7, Interest::READ).unwrap();
+        assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+        bell.ring();
+        bell.ring();
+        for _ in 0..2 {
+            assert_eq!(epoll.wait(&mut events, None).unwrap(), 1);
+            let ready = events.get(0).unwrap();
+            assert!(ready.token == 7 && ready.readable() && !ready.broken());
+        }
+        assert!(bell.take());
+        assert_eq!(epoll.wait(&mut events, Some(Duration::from_micros(10))).unwrap(), 0);
+        assert!(events.get(0).is_none());
+        bell.ring();
+        epoll.remove(&bell).unwrap();
+        assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+    }
+}

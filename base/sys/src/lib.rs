@@ -1,0 +1,49 @@
+//! The syscall room: what the project asks of Linux beside the standard library, behind safe functions.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`clock`] | monotonic time; CPU time of this and of other threads |
+//! | [`thread`] | ids, pinning, the cores we may use |
+//! | [`wait`] | eventfd doorbells and `ppoll` |
+//! | [`memfd`] | sealed shared memory files |
+//! | [`epoll`], [`socket`] | readiness of many sockets; what `std::net` leaves out |
+//! | [`process`] | CPU time of other processes |
+//! | [`unix`] | file descriptors over Unix sockets |
+//! | [`stop`] | SIGINT and SIGTERM as a flag |
+//! | [`limit`] | resource limits |
+//! | [`io`] | `readv`/`writev` of plain slices |
+//! | [`bpf`] | programs and maps through bpf(2), assembled at run time |
+//! | [`netns`] | namespaces: own, named, unprivileged; privileges |
+//! | [`netlink`], [`link`] | interfaces, addresses, neighbours, routes, veth pairs |
+//!
+//! Each fallible function answers [`SysError`]: the call, the cause, and where one is known the remedy.
+//!
+//! Absent on purpose: memory mappings for packets (crate `mem`), device ioctls (crate `tap`), any policy.
+//!
+//! # Soundness
+//! Every unsafe block is a syscall or a libc function. Three invariants make them sound: pointers passed in come from
+//! live borrows of the size that is passed beside them; structures that the kernel fills are plain integers, valid for
+//! any bit pattern, and zero before the call; a descriptor becomes an [`OwnedFd`](std::os::fd::OwnedFd) exactly once,
+//! right where the kernel made it. The BPF array ([`bpf::Array`]) keeps its mapping for life and touches it through
+//! atomics only. Tests exercise each file against the live kernel.
+
+pub mod bpf;
+pub mod clock;
+pub mod epoll;
+mod error;
+pub mod io;
+pub mod limit;
+pub mod link;
+pub mod memfd;
+pub mod netlink;
+pub mod netns;
+pub mod process;
+pub mod socket;
+pub mod stop;
+pub mod thread;
+pub mod unix;
+pub mod wait;
+
+pub use error::SysError;
+
+pub(crate) use error::{check, owned};

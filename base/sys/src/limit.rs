@@ -1,0 +1,29 @@
+//! Resource limits.
+
+use crate::{SysError, check};
+
+/// Raises the number of open files that this process may have to the most that it may ask for, and returns that.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn raise_open_files() -> Result<u64, SysError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit that the call fills.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, "getrlimit")?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is live.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, "setrlimit").map_err(|e| e.on("open files"))?;
+    Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_limit_is_at_its_top_afterwards() {
+        let top = super::raise_open_files().unwrap();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((columns[3], columns[4]), (&*top.to_string(), &*top.to_string()));
+    }
+}

@@ -1,0 +1,76 @@
+//! Threads: their ids and the cores they may run on.
+
+use crate::{SysError, check};
+
+/// The kernel's id of the calling thread.
+pub fn id() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// The cores (logical processors) that the calling thread may run on, ascending.
+///
+/// # Errors
+/// As sched_getaffinity(2).
+pub fn allowed_cores() -> Result<Vec<usize>, SysError> {
+    let mut set = cpu_set();
+    // SAFETY: `set` is a live cpu_set_t of the size passed.
+    check(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) }, "sched_getaffinity")?;
+    // SAFETY: the index is below CPU_SETSIZE.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
+}
+
+/// Confines the calling thread to one core.
+///
+/// # Errors
+/// `EINVAL` when there is no such core or a cpuset forbids it.
+pub fn pin(core: usize) -> Result<(), SysError> {
+    pin_to(&[core])
+}
+
+/// Confines the calling thread to some cores.
+///
+/// # Errors
+/// As [`pin`], for the cores together: one that is allowed suffices.
+pub fn pin_to(cores: &[usize]) -> Result<(), SysError> {
+    let mut set = cpu_set();
+    for &core in cores.iter().filter(|&&core| core < libc::CPU_SETSIZE as usize) {
+        // SAFETY: the index is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    // SAFETY: `set` is a live cpu_set_t of the size passed.
+    let ret = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+    check(ret, "sched_setaffinity").map(drop).map_err(|e| {
+        e.on(format!("cores {cores:?}")).remedy("choose among the cores that the process may use (taskset -p, cpuset)")
+    })
+}
+
+fn cpu_set() -> libc::cpu_set_t {
+    // SAFETY: an array of integers, for which zero is valid: the empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_stays_on_its_core() {
+        std::thread::spawn(|| {
+            let core = *allowed_cores().unwrap().last().unwrap();
+            pin(core).unwrap();
+            assert_eq!(allowed_cores().unwrap(), [core]);
+            let refused = pin(libc::CPU_SETSIZE as usize + 1).unwrap_err();
+            assert_eq!(refused.errno(), Some(libc::EINVAL));
+            assert_eq!(allowed_cores().unwrap(), [core]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn ids_differ() {
+        let other = std::thread::spawn(id).join().unwrap();
+        assert_ne!(id(), other);
+    }
+}

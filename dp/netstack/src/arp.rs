@@ -1,0 +1,215 @@
+//! Addresses resolved for all cores: reads that write nothing shared, updates only as answers to our own questions.
+//!
+//! Each slot is a sequence lock: a reader copies and looks whether the sequence number stood still. Writers are rare
+//! and exclude each other by a lock that readers never see. What peers say unasked is never believed: a reply
+//! is taken only while our question for that address is open, and an entry that has grown old is asked for again while it is
+//! still in use (RFC 826; RFC 5227's concern about spoofing; thesis section 2.3.2 asked for coherence-free reads).
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use units::Nanos;
+use wire::{Ipv4Addr, Mac};
+
+/// Slots of the table; an address may live in any of [`WAYS`] neighbouring ones.
+const SLOTS: usize = 512;
+const WAYS: usize = 8;
+/// A verified answer is good for this long before it is asked for again.
+const FRESH: Nanos = Nanos::from_secs(60);
+/// An entry that nobody verifies any more is forgotten this long after it was last verified.
+const LIFETIME: Nanos = Nanos::from_secs(75);
+/// The least span between two questions for one address (RFC 1122 section 2.3.2.1).
+const ASK_EVERY: Nanos = Nanos::from_secs(1);
+/// How long a question stays open for an answer.
+const OPEN: Nanos = Nanos::from_secs(3);
+
+#[derive(Default)]
+struct Slot {
+    /// Odd while being written.
+    sequence: AtomicU32,
+    ip: AtomicU32,
+    /// The hardware address in the low 48 bits; 0 = none yet.
+    mac: AtomicU64,
+    /// When the address was last verified, in ns.
+    verified: AtomicU64,
+    /// When it was last asked for, in ns; 0 = no question open.
+    asked: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    ip: Ipv4Addr,
+    mac: u64,
+    verified: Nanos,
+    asked: Nanos,
+}
+
+/// What a sender learns of its next hop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Resolution {
+    /// The hardware address, if it is known.
+    pub(crate) mac: Option<Mac>,
+    /// Whether it is time to ask for it (again).
+    pub(crate) ask: bool,
+}
+
+pub(crate) struct ArpTable {
+    slots: Box<[Slot]>,
+    writer: Mutex<()>,
+}
+
+impl ArpTable {
+    pub(crate) fn new() -> ArpTable {
+        ArpTable { slots: (0..SLOTS).map(|_| Slot::default()).collect(), writer: Mutex::new(()) }
+    }
+
+    /// What is known of `ip`. Reads only: no core's cache line is taken from another.
+    #[inline]
+    pub(crate) fn lookup(&self, ip: Ipv4Addr, now: Nanos) -> Resolution {
+        for slot in self.ways(ip) {
+            let Some(e) = slot.read() else { continue };
+            if e.ip != ip {
+                continue;
+            }
+            let known = e.mac != 0 && now - e.verified < LIFETIME;
+            let wanted = !known || now - e.verified >= FRESH;
+            let ask = wanted && (e.asked == Nanos::ZERO || now - e.asked >= ASK_EVERY);
+            return Resolution { mac: known.then(|| unpack(e.mac)), ask };
+        }
+        Resolution { mac: None, ask: true }
+    }
+
+    /// Opens a question for `ip`; true if the caller should send it now (somebody else may have, a moment ago).
+    pub(crate) fn ask(&self, ip: Ipv4Addr, now: Nanos) -> bool {
+        let _writer = self.writer.lock().unwrap_or_else(|e| e.into_inner());
+        let now = now.max(Nanos(1));
+        if let Some(slot) = self.ways(ip).find(|s| s.read().is_some_and(|e| e.ip == ip)) {
+            let Some(e) = slot.read() else { return false };
+            if e.asked != Nanos::ZERO && now - e.asked < ASK_EVERY {
+                return false;
+            }
+            slot.write(Entry { asked: now, ..e });
+            return true;
+        }
+        // A new address takes the way that was verified longest ago; one that never answered goes first.
+        let oldest = self.ways(ip).min_by_key(|s| s.read().map_or(0, |e| if e.mac == 0 { e.asked.0 / 2 } else { e.verified.0 }));
+        if let Some(slot) = oldest {
+            slot.write(Entry { ip, mac: 0, verified: Nanos::ZERO, asked: now });
+        }
+        true
+    }
+
+    /// Takes an answer; false if nobody had asked.
+    pub(crate) fn answer(&self, ip: Ipv4Addr, mac: Mac, now: Nanos) -> bool {
+        if mac.is_multicast() || mac == Mac::ZERO {
+            return false;
+        }
+        let _writer = self.writer.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(slot) = self.ways(ip).find(|s| s.read().is_some_and(|e| e.ip == ip)) else { return false };
+        match slot.read() {
+            Some(e) if e.asked != Nanos::ZERO && now - e.asked <= OPEN => {
+                slot.write(Entry { ip, mac: pack(mac), verified: now, asked: Nanos::ZERO });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn ways(&self, ip: Ipv4Addr) -> impl Iterator<Item = &Slot> {
+        let first = (ip.to_bits().wrapping_mul(0x9e37_79b1) >> 16) as usize;
+        (0..WAYS).map(move |w| &self.slots[(first + w) % SLOTS])
+    }
+}
+
+impl Slot {
+    /// A consistent copy, or `None` for a free slot (or one that is being written this moment).
+    #[inline]
+    fn read(&self) -> Option<Entry> {
+        for _ in 0..4 {
+            let before = self.sequence.load(Ordering::Acquire);
+            let e = Entry {
+                ip: Ipv4Addr::from_bits(self.ip.load(Ordering::Relaxed)),
+                mac: self.mac.load(Ordering::Relaxed),
+                verified: Nanos(self.verified.load(Ordering::Relaxed)),
+                asked: Nanos(self.asked.load(Ordering::Relaxed)),
+            };
+            fence(Ordering::Acquire);
+            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+                return (before > 0).then_some(e);
+            }
+        }
+        None
+    }
+
+    /// Under the writer's lock.
+    fn write(&self, e: Entry) {
+        let before = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(before.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.ip.store(e.ip.to_bits(), Ordering::Relaxed);
+        self.mac.store(e.mac, Ordering::Relaxed);
+        self.verified.store(e.verified.0, Ordering::Relaxed);
+        self.asked.store(e.asked.0, Ordering::Relaxed);
+        // Never back to 0, which means free.
+        self.sequence.store(before.wrapping_add(2).max(2), Ordering::Release);
+    }
+}
+
+fn pack(mac: Mac) -> u64 {
+    mac.0.iter().fold(0, |n, &b| n << 8 | u64::from(b))
+}
+
+fn unpack(n: u64) -> Mac {
+    Mac([40, 32, 24, 16, 8, 0].map(|s| (n >> s) as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const EVIL: Mac = Mac([2, 6, 6, 6, 6, 6]);
+
+    #[test]
+    fn only_an_answer_to_our_question_is_believed() {
+        let t = ArpTable::new();
+        let s = Nanos::from_secs;
+        assert!(!t.answer(A, EVIL, s(1)), "unsolicited");
+        assert_eq!(t.lookup(A, s(1)), Resolution { mac: None, ask: true });
+        assert!(t.ask(A, s(1)) && !t.ask(A, s(1)), "asked once a second");
+        assert!(t.answer(A, MAC, s(2)));
+        assert!(!t.answer(A, EVIL, s(2)), "the question is closed");
+        assert_eq!(t.lookup(A, s(30)), Resolution { mac: Some(MAC), ask: false });
+        assert_eq!(t.lookup(A, s(63)), Resolution { mac: Some(MAC), ask: true }, "verified again while in use");
+        assert!(t.ask(A, s(63)));
+        assert!(!t.answer(A, EVIL, s(67)), "too late");
+        assert_eq!(t.lookup(A, s(80)).mac, None, "nobody has verified it");
+    }
+
+    #[test]
+    fn group_addresses_are_nobodys() {
+        let t = ArpTable::new();
+        assert!(t.ask(A, Nanos(1)));
+        assert!(!t.answer(A, Mac::BROADCAST, Nanos(2)) && !t.answer(A, Mac::ZERO, Nanos(2)));
+    }
+
+    #[test]
+    fn readers_never_see_half_an_update() {
+        let t = ArpTable::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 1..20_000u64 {
+                    let now = Nanos::from_secs(2 * i);
+                    t.ask(A, now);
+                    t.answer(A, Mac([2, i as u8, i as u8, i as u8, i as u8, i as u8]), now);
+                }
+            });
+            for _ in 0..20_000 {
+                if let Some(m) = t.lookup(A, Nanos(1)).mac {
+                    assert!(m.0[1..].iter().all(|b| *b == m.0[1]), "{m}");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,245 @@
+//! What goes to the application and comes back: an owned batch, so that nothing of the stack is borrowed while handlers run.
+//!
+//! Received buffers *move* into the batch at dispatch and what was not consumed moves back at complete: the application reads
+//! them where the NIC put them, and the stack may meanwhile receive more for the same connection.
+
+use abi::{Code, Cookie, Dead, Event, Handle, Peer, RxRef, Syscall, TxRange};
+use mem::{Mbuf, MbufQueue};
+use std::net::{SocketAddr, SocketAddrV4};
+use wire::Tuple;
+
+/// The syscalls that one connection's handlers can make in a batch, on average over the batch; more are refused.
+const CALLS_PER_ENTRY: usize = 16;
+/// Messages of background threads that one batch carries.
+const MESSAGES: usize = 256;
+
+/// A set of things to tell the application about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Pending(u8);
+
+impl Pending {
+    /// Nothing.
+    pub const NONE: Pending = Pending(0);
+    /// A peer opened it.
+    pub const KNOCK: Pending = Pending(1);
+    /// It finished opening.
+    pub const CONNECTED: Pending = Pending(1 << 1);
+    /// Bytes were received.
+    pub const RECV: Pending = Pending(1 << 2);
+    /// The peer sends no more.
+    pub const FIN: Pending = Pending(1 << 3);
+    /// A sendv that was not admitted whole may be repeated.
+    pub const SENT: Pending = Pending(1 << 4);
+    /// The application's deadline has passed.
+    pub const TIMER: Pending = Pending(1 << 5);
+    /// Background threads have posted.
+    pub const MESSAGE: Pending = Pending(1 << 6);
+    /// It has ended.
+    pub const DEAD: Pending = Pending(1 << 7);
+    /// Everything.
+    pub const ALL: Pending = Pending(0xff);
+
+    /// Whether all of `other` are in the set.
+    #[inline]
+    pub const fn contains(self, other: Pending) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in the set.
+    #[inline]
+    pub const fn intersects(self, other: Pending) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Adds `other`.
+    #[inline]
+    pub fn insert(&mut self, other: Pending) {
+        self.0 |= other.0;
+    }
+
+    /// Takes `other` out.
+    #[inline]
+    pub fn remove(&mut self, other: Pending) {
+        self.0 &= !other.0;
+    }
+}
+
+impl std::ops::BitOr for Pending {
+    type Output = Pending;
+    fn bitor(self, other: Pending) -> Pending {
+        Pending(self.0 | other.0)
+    }
+}
+
+/// One connection of a batch: the ticket by which it comes back, and what there is to tell.
+#[derive(Debug)]
+pub struct Entry {
+    /// The connection.
+    pub handle: Handle,
+    /// The application's name of it; meaningless before `accept`.
+    pub cookie: Cookie,
+    /// What there is to tell.
+    pub pending: Pending,
+    /// Whether the peer has finished.
+    pub fin: bool,
+    /// Why it ended, with [`Pending::DEAD`] and with a failed [`Pending::CONNECTED`].
+    pub dead: Option<Dead>,
+    /// Received bytes, those first that an earlier batch left unconsumed.
+    pub rx: MbufQueue,
+    /// Bytes that `sendv` will admit: a promise until this batch is completed.
+    pub window: u32,
+    /// Bytes admitted earlier and not acknowledged yet.
+    pub unacked: u32,
+    /// Bytes acknowledged since the last batch.
+    pub sent: u32,
+    pub(crate) tuple: Tuple,
+}
+
+impl Entry {
+    /// Both ends.
+    pub fn peer(&self) -> Peer {
+        peer_of(&self.tuple)
+    }
+}
+
+pub(crate) fn peer_of(t: &Tuple) -> Peer {
+    Peer {
+        remote: SocketAddr::V4(SocketAddrV4::new(t.remote, t.remote_port)),
+        local: SocketAddr::V4(SocketAddrV4::new(t.local, t.local_port)),
+    }
+}
+
+/// A received datagram.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Its payload.
+    pub payload: Mbuf,
+}
+
+impl Datagram {
+    /// Both ends, as applications see them.
+    pub fn peer(&self) -> Peer {
+        peer_of(&self.tuple)
+    }
+}
+
+/// Connections with news for the application, then the syscalls that it answered with.
+///
+/// Made once per elastic thread and used again and again; its arrays never grow beyond what is reserved at start.
+#[derive(Debug)]
+pub struct Batch {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) datagrams: Vec<Datagram>,
+    pub(crate) messages: Vec<(Handle, u64)>,
+    pub(crate) calls: Vec<Syscall>,
+    pub(crate) returns: Vec<i64>,
+    pub(crate) sg: Vec<Option<Mbuf>>,
+}
+
+impl Batch {
+    /// A batch for at most `bound` connections and as many datagrams.
+    pub fn new(bound: usize) -> Batch {
+        Batch {
+            entries: Vec::with_capacity(bound),
+            datagrams: Vec::with_capacity(bound),
+            messages: Vec::with_capacity(MESSAGES),
+            calls: Vec::with_capacity(bound * CALLS_PER_ENTRY),
+            returns: Vec::with_capacity(bound * CALLS_PER_ENTRY),
+            sg: Vec::with_capacity(bound * CALLS_PER_ENTRY),
+        }
+    }
+
+    /// Connections with news.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// One connection with news.
+    #[inline]
+    pub fn entry(&self, i: usize) -> &Entry {
+        &self.entries[i]
+    }
+
+    /// Datagrams, in the order of arrival.
+    pub fn datagrams(&self) -> &[Datagram] {
+        &self.datagrams
+    }
+
+    /// What background threads posted to this connection, in order.
+    pub fn messages(&self, handle: Handle) -> impl Iterator<Item = u64> + '_ {
+        self.messages.iter().filter(move |(h, _)| *h == handle).map(|(_, token)| *token)
+    }
+
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.datagrams.is_empty()
+    }
+
+    /// The event conditions of entry `i`, as the ABI lists them (thesis table 2.2). The received buffers of an entry are
+    /// numbered from 0; [`Batch::rx_buffer`] shows them.
+    pub fn events(&self, i: usize) -> impl Iterator<Item = Event> + '_ {
+        let e = &self.entries[i];
+        let has = move |p| e.pending.contains(p);
+        let outcome = if e.dead.is_none() { Code::Ok } else { Code::ConnRefused };
+        let knock = has(Pending::KNOCK).then(|| Event::Knock { handle: e.handle, peer: e.peer() });
+        let connected =
+            has(Pending::CONNECTED).then_some(Event::Connected { cookie: e.cookie, handle: e.handle, outcome });
+        let sent = (e.sent > 0 || has(Pending::SENT)).then_some(Event::Sent { cookie: e.cookie, bytes: e.sent, window: e.window });
+        let bytes = e.rx.iter().enumerate().filter(move |_| has(Pending::RECV));
+        let recv = bytes.map(move |(n, m)| Event::Recv { cookie: e.cookie, mbuf: RxRef(n as u32), len: m.len() as u32 });
+        let fin = has(Pending::FIN).then_some(Event::Recv { cookie: e.cookie, mbuf: RxRef(u32::MAX), len: 0 });
+        let timer = has(Pending::TIMER).then_some(Event::Timer { cookie: e.cookie });
+        let messages = self.messages(e.handle).map(move |token| Event::Message { cookie: e.cookie, token });
+        let dead = e.dead.filter(|_| has(Pending::DEAD)).map(|reason| Event::Dead { cookie: e.cookie, reason });
+        let opening = knock.into_iter().chain(connected).chain(sent);
+        opening.chain(recv).chain(fin).chain(timer).chain(messages).chain(dead)
+    }
+
+    /// The bytes of a received buffer of entry `i`; `None` for an [`RxRef`] that is not the entry's.
+    pub fn rx_buffer(&self, i: usize, at: RxRef) -> Option<&[u8]> {
+        self.entries.get(i)?.rx.iter().nth(at.0 as usize).map(|m| &m[..])
+    }
+
+    /// Adds a syscall; refused when the batch is full of them.
+    #[inline]
+    pub fn call(&mut self, call: Syscall) -> Result<(), Code> {
+        if self.calls.len() == self.calls.capacity() {
+            return Err(Code::NoMem);
+        }
+        self.calls.push(call);
+        Ok(())
+    }
+
+    /// Puts buffers into the scatter-gather array, as many as `limit` bytes allow whole, for a `sendv` or `udp_send`.
+    /// What does not fit stays in `queue`.
+    #[inline]
+    pub fn gather(&mut self, queue: &mut MbufQueue, limit: u32) -> (TxRange, u32) {
+        let first = self.sg.len() as u32;
+        let mut bytes = 0;
+        while let Some(front) = queue.front() {
+            let len = front.len() as u32;
+            if bytes + len > limit || self.sg.len() == self.sg.capacity() {
+                break;
+            }
+            bytes += len;
+            self.sg.push(queue.pop_front());
+        }
+        (TxRange { first, count: self.sg.len() as u32 - first }, bytes)
+    }
+
+    /// What each syscall came to, in their order: a [`Code`] or a byte count. Filled in by `complete`.
+    pub fn returns(&self) -> &[i64] {
+        &self.returns
+    }
+
+    /// Forgets everything; buffers go home.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.datagrams.clear();
+        self.messages.clear();
+        self.calls.clear();
+        self.sg.clear();
+    }
+}

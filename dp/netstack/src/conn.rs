@@ -1,0 +1,103 @@
+//! One connection as its home stack keeps it: the engine's control block, three queues of buffers, and what the
+//! application has not been told yet.
+//!
+//! ```text
+//!             events                       dispatch                  complete
+//!   Idle ───────────────► Ready ───────────────────────► Busy ─────────────────► Idle, or Ready if events came meanwhile
+//!                           ▲  in the ready list once     │ events only accumulate │
+//!                           └─────────────────────────────┴────────────────────────┘
+//! ```
+
+use abi::{Cookie, Dead};
+use mem::MbufQueue;
+use tcp::Tcb;
+use units::Nanos;
+use wheel::TimerId;
+use wire::Tuple;
+
+use crate::batch::Pending;
+
+/// Where a connection is with respect to the application (thesis section 3.4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    /// Nothing to tell.
+    #[default]
+    Idle,
+    /// In the ready list, exactly once.
+    Ready,
+    /// Its events are being consumed, or its syscalls are not done yet.
+    Busy,
+}
+
+/// How far the application is with a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Owner {
+    /// The slot is free.
+    #[default]
+    Nobody,
+    /// Opened by a peer; the application has not answered the knock.
+    Knocking,
+    /// Being opened by the application.
+    Connecting,
+    /// The application has it.
+    App,
+    /// The application has closed it; TCP ends on its own, and nothing is told any more.
+    Gone,
+}
+
+/// A slot of a flow group. Hot fields first: the engine's control block opens with its own hot line.
+#[derive(Default)]
+pub(crate) struct Conn {
+    /// The engine; `None` when the slot is free or the connection has ended but the application has not been told.
+    pub(crate) tcb: Option<Tcb>,
+    pub(crate) tuple: Tuple,
+    pub(crate) phase: Phase,
+    pub(crate) owner: Owner,
+    /// What the application has to be told.
+    pub(crate) pending: Pending,
+    /// Whether the connection is in the list of those that may have something to transmit.
+    pub(crate) dirty: bool,
+    /// Whether all that the peer will ever send has been received.
+    pub(crate) peer_fin: bool,
+    pub(crate) dead: Option<Dead>,
+    /// Its place in the batch, while busy.
+    pub(crate) place: u16,
+    pub(crate) generation: u32,
+    pub(crate) cookie: Cookie,
+    /// Received in order, not consumed.
+    pub(crate) rx: MbufQueue,
+    /// Admitted, not acknowledged.
+    pub(crate) tx: MbufQueue,
+    /// Received out of order, by sequence number (in the buffer's tag).
+    pub(crate) out_of_order: MbufQueue,
+    /// Bytes at the end of `tx` that a promised window admitted and the engine has not: it gets them as its window opens.
+    pub(crate) owed: u32,
+    /// Bytes acknowledged since the application was last told.
+    pub(crate) sent: u32,
+    /// Next in the ready list, or in the list of free slots.
+    pub(crate) next_ready: u32,
+    pub(crate) next_dirty: u32,
+    /// The armed timer, and the instant it was armed for: it may fire early, never late.
+    pub(crate) timer: Option<(TimerId, Nanos)>,
+    pub(crate) app_deadline: Option<Nanos>,
+}
+
+impl Conn {
+    /// When something is due: the engine's deadline or the application's.
+    pub(crate) fn deadline(&self) -> Nanos {
+        let engine = self.tcb.as_ref().map_or(Nanos::MAX, Tcb::deadline);
+        engine.min(self.app_deadline.unwrap_or(Nanos::MAX))
+    }
+
+    /// Whether there is anything that the application may be told now.
+    pub(crate) fn has_news(&self) -> bool {
+        let told = match self.owner {
+            Owner::Nobody | Owner::Gone => Pending::NONE,
+            // A connection that ended before it was accepted is shown nothing but its end.
+            Owner::Knocking => Pending::KNOCK | Pending::DEAD,
+            Owner::Connecting => Pending::CONNECTED | Pending::DEAD,
+            Owner::App => Pending::ALL,
+        };
+        self.pending.intersects(told)
+    }
+}

@@ -1,0 +1,173 @@
+//! A flow group: the unit of ownership and, later, of migration. It owns its connections and half-open entries.
+
+use mem::{Chunk, Depot};
+use wire::Tuple;
+
+use crate::conn::{Conn, Owner};
+use crate::flow_table::{FlowKey, FlowTable};
+use crate::half_open::HalfTable;
+
+/// Slots per chunk of the depot.
+const CHUNK: usize = mem::CHUNK;
+/// Marks slots of half-open entries in the flow table.
+const HALF: u32 = 1 << 30;
+/// The end of a list.
+pub(crate) const NIL: u32 = u32::MAX;
+
+/// What a connection takes in its stack, in bytes, without buffers, table entry and timer.
+pub const CONN_BYTES: usize = size_of::<Conn>();
+const _: () = assert!(CONN_BYTES <= 576, "a connection has grown: the budget is 1 KiB per idle connection, everything included");
+
+/// What the flow table knows of a tuple.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    Conn(u32),
+    Half(u32),
+}
+
+pub(crate) struct FlowGroup {
+    key: FlowKey,
+    table: FlowTable,
+    pub(crate) halves: HalfTable,
+    chunks: Vec<Chunk<Conn>>,
+    depot: Depot<Conn>,
+    free: u32,
+    live: usize,
+    limit: usize,
+}
+
+impl FlowGroup {
+    /// A group of at most `limit` connections and `backlog` half-open entries.
+    pub(crate) fn new(key: FlowKey, depot: Depot<Conn>, limit: usize, backlog: usize) -> FlowGroup {
+        FlowGroup {
+            key,
+            table: FlowTable::new(limit + backlog),
+            halves: HalfTable::new(backlog),
+            chunks: Vec::with_capacity(limit.div_ceil(CHUNK)),
+            depot,
+            free: NIL,
+            live: 0,
+            limit,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, t: &Tuple) -> u64 {
+        self.key.hash(t)
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, t: &Tuple) -> Option<Found> {
+        let slot = self.table.find(hash, |s| match s & HALF {
+            0 => self.conn(s).is_some_and(|c| c.tuple == *t),
+            _ => self.halves.get(s & !HALF).is_some_and(|h| h.tuple == *t),
+        })?;
+        Some(if slot & HALF == 0 { Found::Conn(slot) } else { Found::Half(slot & !HALF) })
+    }
+
+    #[inline]
+    pub(crate) fn conn(&self, slot: u32) -> Option<&Conn> {
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+    }
+
+    #[inline]
+    pub(crate) fn conn_mut(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+    }
+
+    /// A fresh slot for `tuple`, entered in the table; `None` when the group or the depot is exhausted.
+    pub(crate) fn insert_conn(&mut self, hash: u64, tuple: Tuple) -> Option<u32> {
+        if self.live >= self.limit {
+            return None;
+        }
+        if self.free == NIL {
+            self.grow()?;
+        }
+        let slot = self.free;
+        if !self.table.insert(hash, slot) {
+            return None;
+        }
+        let conn = self.conn_mut(slot)?;
+        let next = conn.next_ready;
+        // The list of dirty connections may still run through the slot.
+        let Conn { generation, dirty, next_dirty, .. } = *conn;
+        *conn = Conn { tuple, generation, dirty, next_dirty, next_ready: NIL, ..Conn::default() };
+        self.free = next;
+        self.live += 1;
+        Some(slot)
+    }
+
+    /// Takes the tuple out of the table, so that it may be used again; the slot stays until [`FlowGroup::free_conn`].
+    pub(crate) fn unlist_conn(&mut self, slot: u32) {
+        if let Some(tuple) = self.conn(slot).map(|c| c.tuple) {
+            self.unlist(slot, self.hash(&tuple));
+        }
+    }
+
+    /// Gives an unlisted slot back. Its generation moves on, so handles of it go stale.
+    pub(crate) fn free_conn(&mut self, slot: u32) {
+        let free = self.free;
+        if let Some(conn) = self.conn_mut(slot) {
+            let Conn { generation, dirty, next_dirty, .. } = *conn;
+            let generation = generation.wrapping_add(1);
+            *conn = Conn { generation, dirty, next_dirty, owner: Owner::Nobody, next_ready: free, ..Conn::default() };
+            self.free = slot;
+            self.live -= 1;
+        }
+    }
+
+    /// Adds a half-open entry; `None` when the backlog is full.
+    pub(crate) fn insert_half(&mut self, hash: u64, tuple: Tuple, half: tcp::HalfOpen) -> Option<(u32, u32)> {
+        if !self.halves.has_room() {
+            return None;
+        }
+        let (slot, generation) = self.halves.insert(tuple, hash, half)?;
+        if self.table.insert(hash, slot | HALF) {
+            return Some((slot, generation));
+        }
+        self.halves.remove(slot);
+        None
+    }
+
+    pub(crate) fn remove_half(&mut self, slot: u32) {
+        if let Some(hash) = self.halves.get(slot).map(|h| h.hash) {
+            self.unlist(slot | HALF, hash);
+            self.halves.remove(slot);
+        }
+    }
+
+    /// Slots that have ever been in use: every connection is below.
+    pub(crate) fn slots(&self) -> u32 {
+        (self.chunks.len() * CHUNK) as u32
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Bytes reserved by the tables; connections are counted by chunk.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.bytes() + self.halves.bytes() + self.chunks.len() * CHUNK * CONN_BYTES
+    }
+
+    fn unlist(&mut self, id: u32, hash: u64) {
+        let FlowGroup { table, chunks, halves, key, .. } = self;
+        table.remove(hash, id, |s| match s & HALF {
+            0 => chunks.get(s as usize / CHUNK).and_then(|c| c.get(s as usize % CHUNK)).map_or(0, |c| key.hash(&c.tuple)),
+            _ => halves.get(s & !HALF).map_or(0, |h| h.hash),
+        });
+    }
+
+    /// One more chunk from the depot, its slots on the free list in order.
+    #[cold]
+    fn grow(&mut self) -> Option<()> {
+        let mut chunk = self.depot.take()?;
+        let first = self.slots();
+        for (i, conn) in chunk.iter_mut().enumerate() {
+            conn.next_ready = if i + 1 < CHUNK { first + i as u32 + 1 } else { NIL };
+        }
+        self.chunks.push(chunk);
+        self.free = first;
+        Some(())
+    }
+}

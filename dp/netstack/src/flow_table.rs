@@ -1,0 +1,181 @@
+//! From a tuple to a slot: open addressing under a keyed hash, so that a peer who chooses tuples cannot choose collisions.
+//!
+//! ```text
+//!   entry:  | 32 bits of the hash | slot + 1 |      0 = free
+//! ```
+//! Linear probing, deletion by shifting back: no tombstones, so a table that was full once is as good as new. The slot's own
+//! tuple decides; the hash bits only save looking at it. Fixed size: at most three quarters of the entries are used.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+use wire::Tuple;
+
+/// The secret of all flow tables of a dataplane.
+#[derive(Clone, Copy)]
+pub(crate) struct FlowKey(u64, u64);
+
+impl FlowKey {
+    pub(crate) fn new(secret: [u8; 16]) -> FlowKey {
+        let n = u128::from_le_bytes(secret);
+        FlowKey(n as u64, (n >> 64) as u64)
+    }
+
+    /// SipHash-1-3 of the tuple: about 10 ns.
+    #[inline]
+    pub(crate) fn hash(&self, t: &Tuple) -> u64 {
+        let mut h = SipHasher13::new_with_keys(self.0, self.1);
+        h.write_u64(u64::from(t.remote.to_bits()) << 32 | u64::from(t.local.to_bits()));
+        h.write_u32(u32::from(t.remote_port) << 16 | u32::from(t.local_port));
+        h.finish()
+    }
+}
+
+/// A map from hashed tuples to slot numbers below 2^31.
+pub(crate) struct FlowTable {
+    entries: Vec<u64>,
+    used: usize,
+}
+
+impl FlowTable {
+    /// A table that holds `limit` flows. Untouched parts cost address space only.
+    pub(crate) fn new(limit: usize) -> FlowTable {
+        let size = (limit * 4 / 3 + 8).next_power_of_two();
+        FlowTable { entries: vec![0; size], used: 0 }
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        hash as usize & (self.entries.len() - 1)
+    }
+
+    fn entry(hash: u64, slot: u32) -> u64 {
+        (hash & !0xffff_ffff) | u64::from(slot + 1)
+    }
+
+    /// The slot with this hash for which `is` holds. Expected O(1) at any filling.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mut at = self.place(hash);
+        loop {
+            let e = self.entries[at];
+            if e == 0 {
+                return None;
+            }
+            let slot = e as u32 - 1;
+            if (e ^ hash) >> 32 == 0 && is(slot) {
+                return Some(slot);
+            }
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+    }
+
+    /// Adds a flow that is not in the table; false when the table is full.
+    pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> bool {
+        if self.used * 4 >= self.entries.len() * 3 {
+            return false;
+        }
+        let mut at = self.place(hash);
+        while self.entries[at] != 0 {
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+        self.entries[at] = Self::entry(hash, slot);
+        self.used += 1;
+        true
+    }
+
+    /// Lets an existing flow point to another slot.
+    pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) {
+        if let Some(at) = self.position(hash, old) {
+            self.entries[at] = Self::entry(hash, new);
+        }
+    }
+
+    /// Removes a flow. The hash of every entry behind it must be known to shift it back: `hash_of` tells it.
+    pub(crate) fn remove(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+        let Some(mut hole) = self.position(hash, slot) else { return };
+        let mask = self.entries.len() - 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let e = self.entries[at];
+            if e == 0 {
+                break;
+            }
+            let home = self.place(hash_of(e as u32 - 1));
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
+                self.entries[hole] = e;
+                hole = at;
+            }
+        }
+        self.entries[hole] = 0;
+        self.used -= 1;
+    }
+
+    fn position(&self, hash: u64, slot: u32) -> Option<usize> {
+        let wanted = Self::entry(hash, slot);
+        let mut at = self.place(hash);
+        while self.entries[at] != 0 {
+            if self.entries[at] == wanted {
+                return Some(at);
+            }
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+        None
+    }
+
+    /// Bytes of memory when every entry has been touched.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.len() * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn colliding_hashes_are_told_apart_by_the_slot() {
+        let mut t = FlowTable::new(16);
+        for slot in 0..5 {
+            assert!(t.insert(7, slot));
+        }
+        t.remove(7, 2, |_| 7);
+        assert_eq!(t.find(7, |s| s == 2), None);
+        for slot in [0, 1, 3, 4] {
+            assert_eq!(t.find(7, |s| s == slot), Some(slot));
+        }
+    }
+
+    #[test]
+    fn a_full_table_says_so_and_recovers() {
+        let mut t = FlowTable::new(4);
+        let n = (0..).take_while(|&s| t.insert(u64::from(s) << 32 | 3, s)).count() as u32;
+        assert!(n >= 4);
+        t.remove(3, 0, |s| u64::from(s) << 32 | 3);
+        assert!(t.insert(99, 1000));
+        assert_eq!(t.find(99, |_| true), Some(1000));
+    }
+
+    proptest! {
+        /// The table agrees with a map under any history, with few distinct homes so that runs are long.
+        #[test]
+        fn agrees_with_a_map(ops in prop::collection::vec((any::<bool>(), 0u32..60), 1..400)) {
+            let hash_of = |s: u32| u64::from(s).wrapping_mul(0x9e37_79b9_7f4a_7c15) & !0x38;
+            let mut table = FlowTable::new(64);
+            let mut model = HashMap::new();
+            for (add, slot) in ops {
+                if add && !model.contains_key(&slot) {
+                    prop_assert!(table.insert(hash_of(slot), slot));
+                    model.insert(slot, ());
+                } else if !add && model.remove(&slot).is_some() {
+                    table.remove(hash_of(slot), slot, hash_of);
+                }
+                for s in 0..60 {
+                    prop_assert_eq!(table.find(hash_of(s), |x| x == s).is_some(), model.contains_key(&s));
+                }
+            }
+        }
+    }
+}

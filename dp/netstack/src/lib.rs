@@ -1,0 +1,46 @@
+//! The network layer of one core: frames in, connections served, frames out.
+//!
+//! ```text
+//!   NIC queue ─ rx.rs ─┬─ arp.rs  icmp in rx.rs
+//!                      ├─ udp.rs
+//!                      └─ tcp_in.rs ── FlowGroup { FlowTable, half-open entries, Conn }   flow_group.rs flow_table.rs conn.rs
+//!                                          │  ready list                     ▲
+//!                                          ▼                                 │ syscalls.rs
+//!                                       dispatch ──── Batch (batch.rs) ── complete
+//!   NIC queue ─ tx.rs ◄─ output of dirty connections, timers.rs
+//! ```
+//!
+//! A [`Stack`] is one value per core, reached only through its `StackGuard`; [`Shared`] is what all stacks read.
+//! Flow groups are values that own their connections and half-open entries; for every frame the owner word of its group
+//! decides who handles it ([`Shared::owner`]), whichever queue delivered it.
+//!
+//! Deliberately absent: threads, sleeping, the application (dp/dataplane), TCP itself (proto/tcp), and
+//! anything that allocates after construction, but for the slabs of connections that grow with their number.
+#![forbid(unsafe_code)]
+
+mod arp;
+mod batch;
+mod config;
+mod conn;
+mod drop_reason;
+mod flow_group;
+mod flow_table;
+mod half_open;
+mod metrics;
+mod ports;
+mod rx;
+mod shared;
+mod stack;
+mod syscalls;
+mod tcp_in;
+mod timers;
+mod tx;
+mod udp;
+
+pub use batch::{Batch, Datagram, Entry, Pending};
+pub use config::{PoolSizes, StackConfig};
+pub use drop_reason::DropReason;
+pub use flow_group::CONN_BYTES;
+pub use metrics::Metrics;
+pub use shared::{PostError, Shared};
+pub use stack::{Progress, Stack};

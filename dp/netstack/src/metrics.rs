@@ -1,0 +1,98 @@
+use units::Counter;
+
+use crate::DropReason;
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What one core has counted since start. The core writes, anybody reads.
+        #[derive(Default, Debug)]
+        pub struct Metrics {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+            drops: [Counter; DropReason::ALL.len()],
+        }
+
+        impl Metrics {
+            /// Name and value of each counter but the drops.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($name), &self.$name),)+].into_iter().map(|(n, c)| (n, c.get()))
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Frames taken from the own queue.
+    rx_frames,
+    /// Frames that another core's queue got and that core forwarded here.
+    rx_forwarded_in,
+    /// Frames of foreign flow groups, forwarded to their owners.
+    rx_forwarded_out,
+    /// Frames given to the NIC.
+    tx_frames,
+    /// Frames that waited because the NIC was full.
+    tx_deferred,
+    /// Frames lost because the NIC was full and no buffer was left to wait in.
+    tx_lost,
+    /// TCP segments received for known connections.
+    tcp_segments_in,
+    /// TCP payload bytes delivered in order.
+    tcp_bytes_in,
+    /// TCP payload bytes admitted for sending.
+    tcp_bytes_out,
+    /// TCP segments sent again.
+    tcp_retransmits,
+    /// Connections that peers opened.
+    tcp_accepts,
+    /// Connections opened here.
+    tcp_connects,
+    /// Connections ended, for whatever reason.
+    tcp_closed,
+    /// RST segments sent.
+    tcp_resets_out,
+    /// SYN cookies sent.
+    syn_cookies_out,
+    /// Connections opened from a cookie.
+    syn_cookies_in,
+    /// Datagrams delivered.
+    udp_in,
+    /// Datagrams sent.
+    udp_out,
+    /// ICMP echo requests answered.
+    icmp_echo,
+    /// ARP requests answered.
+    arp_replies,
+    /// Turns that found something to do.
+    turns_busy,
+    /// Batches given to the application.
+    batches,
+    /// Connections in those batches: divided by `batches`, the mean batch size.
+    batch_conns,
+    /// Batched syscalls carried out.
+    syscalls,
+    /// Batched syscalls refused.
+    syscalls_refused,
+    /// Nanoseconds in turns that found something to do.
+    busy_ns,
+    /// Nanoseconds polling without finding anything.
+    idle_ns,
+    /// Nanoseconds asleep.
+    sleep_ns,
+}
+
+impl Metrics {
+    /// Counts a dropped frame.
+    #[inline]
+    pub fn drop_frame(&self, why: DropReason) {
+        self.drops[why as usize].inc();
+    }
+
+    /// How many frames were dropped for this reason.
+    pub fn drops(&self, why: DropReason) -> u64 {
+        self.drops[why as usize].get()
+    }
+
+    /// Frames dropped for any reason.
+    pub fn drops_total(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+}

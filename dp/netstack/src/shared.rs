@@ -1,0 +1,194 @@
+//! What all stacks of a dataplane share. Everything here is read by any core at any time; the few writes are atomic.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use abi::Handle;
+use crossbeam_queue::ArrayQueue;
+use mem::{Depot, MemError};
+use nic::RxFrame;
+use tcp::{IsnKey, SynCookies};
+use units::{CoreId, FLOW_GROUPS, FlowGroupId};
+use wire::Tuple;
+
+use crate::arp::ArpTable;
+use crate::config::StackConfig;
+use crate::conn::Conn;
+use crate::flow_table::FlowKey;
+use crate::metrics::Metrics;
+
+/// Frames that may wait for their owner.
+const INBOX: usize = 1024;
+/// Messages that background threads may have waiting at one core.
+const MAIL: usize = 64 * 1024;
+
+/// A message could not be posted: too many wait already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PostError;
+
+impl std::fmt::Display for PostError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{MAIL} messages wait already at the connection's core; post again later")
+    }
+}
+
+impl std::error::Error for PostError {}
+
+/// What other threads leave for a core.
+pub(crate) struct Inbox {
+    pub(crate) frames: ArrayQueue<RxFrame>,
+    pub(crate) mail: Mutex<Vec<(Handle, u64)>>,
+    pub(crate) mail_waits: AtomicBool,
+}
+
+/// A set of port numbers.
+struct Ports(Box<[AtomicU64]>);
+
+impl Ports {
+    fn new(ports: &[u16]) -> Ports {
+        let set = Ports((0..1024).map(|_| AtomicU64::new(0)).collect());
+        for p in ports {
+            set.0[usize::from(p >> 6)].fetch_or(1 << (p & 63), Ordering::Relaxed);
+        }
+        set
+    }
+
+    fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port >> 6)].load(Ordering::Relaxed) >> (port & 63) & 1 != 0
+    }
+}
+
+/// How the NIC (or its stand-in in software) maps a flow to its group.
+pub(crate) type FlowGroupFn = Box<dyn Fn(&Tuple) -> FlowGroupId + Send + Sync>;
+type WakeFn = Box<dyn Fn(CoreId) + Send + Sync>;
+
+/// The common ground of the stacks of one dataplane.
+pub struct Shared {
+    pub(crate) config: StackConfig,
+    owners: [AtomicU16; FLOW_GROUPS],
+    pub(crate) arp: ArpTable,
+    inboxes: Box<[Inbox]>,
+    metrics: Box<[Metrics]>,
+    flow_group: FlowGroupFn,
+    wake: WakeFn,
+    tcp_ports: Ports,
+    udp_ports: Ports,
+    pub(crate) isn: IsnKey,
+    pub(crate) cookies: SynCookies,
+    pub(crate) flow_key: FlowKey,
+    pub(crate) depot: Depot<Conn>,
+}
+
+impl Shared {
+    /// The common ground of `cores` stacks; flow groups are dealt out to them in turn.
+    ///
+    /// `flow_group` must be the function by which the NIC steers. `wake` makes a sleeping core look at its inbox.
+    /// `secret` keys sequence numbers, cookies and flow tables: 48 bytes that no peer can guess.
+    pub fn new(
+        config: StackConfig,
+        cores: usize,
+        secret: [u8; 48],
+        flow_group: impl Fn(&Tuple) -> FlowGroupId + Send + Sync + 'static,
+        wake: impl Fn(CoreId) + Send + Sync + 'static,
+    ) -> Result<Shared, MemError> {
+        let key = |n: usize| std::array::from_fn(|i| secret[16 * n + i]);
+        Ok(Shared {
+            owners: std::array::from_fn(|g| AtomicU16::new((g % cores) as u16)),
+            arp: ArpTable::new(),
+            inboxes: (0..cores)
+                .map(|_| Inbox {
+                    frames: ArrayQueue::new(INBOX),
+                    mail: Mutex::new(Vec::with_capacity(256)),
+                    mail_waits: AtomicBool::new(false),
+                })
+                .collect(),
+            metrics: (0..cores).map(|_| Metrics::default()).collect(),
+            flow_group: Box::new(flow_group),
+            wake: Box::new(wake),
+            tcp_ports: Ports::new(&config.tcp_ports),
+            udp_ports: Ports::new(&config.udp_ports),
+            isn: IsnKey::new(key(0)),
+            cookies: SynCookies::new(key(1)),
+            flow_key: FlowKey::new(key(2)),
+            // Each group's last chunk may be part empty.
+            depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK)?,
+            config,
+        })
+    }
+
+    /// The configuration of all stacks.
+    pub fn config(&self) -> &StackConfig {
+        &self.config
+    }
+
+    /// The core whose network layer owns the flow group.
+    #[inline]
+    pub fn owner(&self, group: FlowGroupId) -> CoreId {
+        CoreId(self.owners[group.index() % FLOW_GROUPS].load(Ordering::Acquire))
+    }
+
+    /// The flow group of a flow.
+    #[inline]
+    pub fn flow_group(&self, tuple: &Tuple) -> FlowGroupId {
+        (self.flow_group)(tuple)
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// What a core has counted.
+    pub fn metrics(&self, core: CoreId) -> &Metrics {
+        &self.metrics[core.index()]
+    }
+
+    /// A counter summed over all cores.
+    pub fn total(&self, of: impl Fn(&Metrics) -> u64) -> u64 {
+        self.metrics.iter().map(of).sum()
+    }
+
+    /// Posts `token` to a connection, from any thread: it comes as an event condition `message`. A connection that has
+    /// ended swallows it.
+    ///
+    /// # Errors
+    /// Too many messages wait at the connection's core.
+    pub fn post(&self, to: Handle, token: u64) -> Result<(), PostError> {
+        let core = self.owner(to.group());
+        let inbox = self.inbox(core);
+        let mut mail = inbox.mail.lock().unwrap_or_else(|e| e.into_inner());
+        if mail.len() >= MAIL {
+            return Err(PostError);
+        }
+        mail.push((to, token));
+        drop(mail);
+        inbox.mail_waits.store(true, Ordering::Release);
+        (self.wake)(core);
+        Ok(())
+    }
+
+    /// Whether something waits in a core's inbox: to be asked before that core sleeps.
+    pub fn has_inbox(&self, core: CoreId) -> bool {
+        let inbox = self.inbox(core);
+        !inbox.frames.is_empty() || inbox.mail_waits.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn inbox(&self, core: CoreId) -> &Inbox {
+        &self.inboxes[core.index()]
+    }
+
+    /// Hands a frame to its owner; gives it back when the owner's inbox is full.
+    pub(crate) fn forward(&self, to: CoreId, frame: RxFrame) -> Result<(), RxFrame> {
+        self.inbox(to).frames.push(frame)?;
+        (self.wake)(to);
+        Ok(())
+    }
+
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        self.tcp_ports.contains(port)
+    }
+
+    pub(crate) fn serves_udp(&self, port: u16) -> bool {
+        self.udp_ports.contains(port)
+    }
+}

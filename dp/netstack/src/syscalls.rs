@@ -1,0 +1,258 @@
+//! Batched syscalls: every argument is an allegation until it has been checked here.
+
+use std::net::SocketAddr;
+
+use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
+use mem::MbufQueue;
+use nic::Queue;
+use tcp::{Arrival, CloseReason, Tcb};
+use units::Nanos;
+use wire::Tuple;
+
+use crate::batch::Batch;
+use crate::conn::{Owner, Phase};
+use crate::stack::{ConnId, Stack};
+
+/// A remainder of at most this many bytes is moved to a small buffer, so that half a request does not pin a big one.
+const SMALL: u32 = 256;
+
+impl<Q: Queue> Stack<Q> {
+    /// Carries out the batch's syscalls, then takes its connections back: those with more news become ready again, those
+    /// whose end has been told go. [`Batch::returns`] has the outcomes until [`Stack::recycle`].
+    pub fn complete(&mut self, now: Nanos, batch: &mut Batch) {
+        batch.returns.clear();
+        for i in 0..batch.calls.len() {
+            let call = batch.calls[i];
+            let outcome = self.call(now, call, batch);
+            self.metrics().syscalls.inc();
+            if outcome.is_err() {
+                self.metrics().syscalls_refused.inc();
+            }
+            batch.returns.push(outcome.map_or_else(|code| code as i64, i64::from));
+        }
+        for place in 0..batch.entries.len() {
+            let entry = &mut batch.entries[place];
+            let id = ConnId::new(entry.handle.group(), entry.handle.slot());
+            let mut rest = std::mem::take(&mut entry.rx);
+            let told_dead = entry.dead.is_some();
+            if rest.len() == 1 && rest.bytes() <= SMALL {
+                self.shrink(&mut rest);
+            }
+            let Some(conn) = self.conn_mut(id) else { continue };
+            conn.phase = Phase::Idle;
+            if !rest.is_empty() {
+                conn.rx.prepend(&mut rest);
+            }
+            if told_dead {
+                conn.owner = Owner::Gone;
+            }
+            self.settle(id);
+        }
+    }
+
+    /// Empties a completed batch for its next use; its buffers go home.
+    pub fn recycle(&mut self, batch: &mut Batch) {
+        batch.clear();
+    }
+
+    /// Files a connection that is not busy (any more): ready, idle, or, if nobody has it, gone.
+    pub(crate) fn settle(&mut self, id: ConnId) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.phase = Phase::Idle;
+        if conn.owner == Owner::Gone {
+            if conn.tcb.is_none() {
+                if let Some(g) = self.groups.get_mut(id.group()).and_then(Option::as_mut) {
+                    g.free_conn(id.slot());
+                }
+            }
+        } else if conn.has_news() {
+            self.push_ready(id);
+        }
+    }
+
+    fn call(&mut self, now: Nanos, call: Syscall, batch: &mut Batch) -> Result<u32, Code> {
+        match call {
+            Syscall::Connect { cookie, dst } => self.connect(now, cookie, dst),
+            Syscall::Accept { handle, cookie } => {
+                let (_, conn) = self.named(handle)?;
+                if conn.owner != Owner::Knocking {
+                    return Err(Code::Invalid);
+                }
+                conn.owner = Owner::App;
+                conn.cookie = cookie;
+                Ok(0)
+            }
+            Syscall::Sendv { handle, sg, waiting } => self.sendv(now, handle, sg, waiting, batch),
+            Syscall::RecvDone { handle, bytes } => self.recv_done(handle, bytes, batch),
+            Syscall::Shutdown { handle } => {
+                let (id, _) = self.named(handle)?;
+                self.end(now, id, |tcb, now, cfg| tcb.shutdown(now, cfg))
+            }
+            Syscall::Close { handle } => {
+                let (id, conn) = self.named(handle)?;
+                if conn.owner == Owner::Knocking {
+                    return self.abort(now, id);
+                }
+                conn.owner = Owner::Gone;
+                self.end(now, id, |tcb, now, cfg| tcb.close(now, cfg))
+            }
+            Syscall::Abort { handle } => {
+                let (id, _) = self.named(handle)?;
+                self.abort(now, id)
+            }
+            Syscall::Timer { handle, deadline } => {
+                let (id, conn) = self.named(handle)?;
+                conn.app_deadline = (deadline != Nanos::MAX).then_some(deadline);
+                self.arm(id);
+                Ok(0)
+            }
+            Syscall::UdpSend { peer, sg } => self.datagram_out(now, peer, sg, batch),
+            Syscall::UdpRecvDone { mbuf } => match batch.datagrams.get(mbuf.0 as usize) {
+                // The buffer goes home with the batch.
+                Some(_) => Ok(0),
+                None => Err(Code::Fault),
+            },
+        }
+    }
+
+    /// The connection that a handle alleges.
+    fn named(&mut self, handle: Handle) -> Result<(ConnId, &mut crate::conn::Conn), Code> {
+        let id = self.checked(handle).ok_or(Code::BadHandle)?;
+        self.conn_mut(id).map(|c| (id, c)).ok_or(Code::BadHandle)
+    }
+
+    fn connect(&mut self, now: Nanos, cookie: Cookie, dst: SocketAddr) -> Result<u32, Code> {
+        let SocketAddr::V4(dst) = dst else { return Err(Code::NotSupported) };
+        if dst.port() == 0 || !self.shared.config.is_host(*dst.ip()) {
+            return Err(Code::Invalid);
+        }
+        let wanted = Tuple { local: self.shared.config.ip, remote: *dst.ip(), local_port: 0, remote_port: dst.port() };
+        let (tuple, group) = self.free_port(wanted).ok_or(Code::NoMem)?;
+        let hash = self.shared.flow_key.hash(&tuple);
+        let (isn, offset) = (self.shared.isn.isn(now, &tuple), self.shared.isn.ts_offset(&tuple));
+        let tcb = Tcb::connect_with_ts_offset(now, &self.shared.config.tcp, isn, offset);
+        let id = self.new_conn(group, hash, tuple, tcb, Owner::Connecting).ok_or(Code::NoMem)?;
+        if let Some(conn) = self.conn_mut(id) {
+            conn.cookie = cookie;
+        }
+        self.metrics().tcp_connects.inc();
+        self.mark_dirty(id);
+        Ok(0)
+    }
+
+    fn sendv(&mut self, now: Nanos, handle: Handle, sg: TxRange, waiting: u32, batch: &mut Batch) -> Result<u32, Code> {
+        let (id, conn) = self.named(handle)?;
+        let promised = match batch.entries.get(usize::from(conn.place)) {
+            Some(e) if conn.phase == Phase::Busy && e.handle == handle => e.window,
+            _ => conn.tcb.as_ref().map_or(0, |t| t.send_window()),
+        };
+        let Some(tcb) = conn.tcb.as_mut() else { return Err(Code::Closed) };
+        if !tcb.state().can_send() {
+            return Err(Code::Closed);
+        }
+        let mut queue = take_buffers(batch, sg)?;
+        let offered = queue.bytes();
+        if offered > promised {
+            return Err(Code::Invalid);
+        }
+        conn.tx.append(&mut queue);
+        conn.owed += offered;
+        let admitted = tcb.send(now, conn.owed.saturating_add(waiting)).min(conn.owed);
+        conn.owed -= admitted;
+        self.metrics().tcp_bytes_out.add(u64::from(offered));
+        self.mark_dirty(id);
+        Ok(offered)
+    }
+
+    fn recv_done(&mut self, handle: Handle, bytes: u32, batch: &mut Batch) -> Result<u32, Code> {
+        let (id, conn) = self.named(handle)?;
+        let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| e.handle == handle).ok_or(Code::BadHandle)?;
+        if conn.phase != Phase::Busy || bytes > entry.rx.bytes() {
+            return Err(Code::Invalid);
+        }
+        if let Some(tcb) = conn.tcb.as_mut() {
+            tcb.consumed(bytes);
+        }
+        entry.rx.consume(bytes, Some(&mut self.link.pools.mbufs));
+        self.mark_dirty(id);
+        Ok(bytes)
+    }
+
+    fn end(
+        &mut self,
+        now: Nanos,
+        id: ConnId,
+        how: impl FnOnce(&mut Tcb, Nanos, &tcp::Config) -> Arrival,
+    ) -> Result<u32, Code> {
+        let Stack { groups, shared, .. } = self;
+        let conn = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())).ok_or(Code::BadHandle)?;
+        let tcb = conn.tcb.as_mut().ok_or(Code::Closed)?;
+        // What the engine still lacks of the promised bytes comes before the FIN.
+        if conn.owed > 0 {
+            conn.owed -= tcb.send(now, conn.owed);
+        }
+        let from = tcb.rcv_nxt();
+        let arrival = how(tcb, now, &shared.config.tcp);
+        self.apply(id, &arrival, from, MbufQueue::new(), now);
+        Ok(0)
+    }
+
+    fn abort(&mut self, now: Nanos, id: ConnId) -> Result<u32, Code> {
+        let Stack { groups, link, shared, core, .. } = self;
+        let conn = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())).ok_or(Code::BadHandle)?;
+        conn.owner = Owner::Gone;
+        if let Some(reset) = conn.tcb.as_mut().and_then(Tcb::abort) {
+            shared.metrics(*core).tcp_resets_out.inc();
+            link.tcp(now, &conn.tuple, &reset, &MbufQueue::new());
+        }
+        self.conn_ended(id, CloseReason::Aborted);
+        Ok(0)
+    }
+
+    fn datagram_out(&mut self, now: Nanos, peer: Peer, sg: TxRange, batch: &mut Batch) -> Result<u32, Code> {
+        let mut queue = take_buffers(batch, sg)?;
+        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else { return Err(Code::NotSupported) };
+        let tuple =
+            Tuple { local: self.shared.config.ip, remote: *remote.ip(), local_port: local.port(), remote_port: remote.port() };
+        let allowed = self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.config.is_host(*remote.ip());
+        let bytes = queue.bytes();
+        let sent = allowed && self.udp_send(now, &tuple, &queue);
+        self.freed.append(&mut queue);
+        if sent { Ok(bytes) } else { Err(Code::Invalid) }
+    }
+
+    /// Moves a small remainder out of its receive buffer.
+    fn shrink(&mut self, rest: &mut MbufQueue) {
+        let Some(mut big) = rest.front().filter(|m| m.capacity() > SMALL as usize).and(self.small.alloc()) else { return };
+        big.reset(0);
+        if let Some(m) = rest.front() {
+            big.extend(m);
+        }
+        self.link.pools.mbufs.free_queue(std::mem::replace(rest, MbufQueue::from(big)));
+    }
+
+    /// Ends every connection with RST, as a dataplane does that goes down.
+    pub fn abort_all(&mut self, now: Nanos) {
+        for g in 0..self.groups.len() {
+            let slots = self.groups[g].as_ref().map_or(0, |g| g.slots());
+            for slot in 0..slots {
+                let id = ConnId::new(units::FlowGroupId(g as u16), slot);
+                if self.conn_mut(id).is_some_and(|c| c.tcb.is_some()) {
+                    let _ = self.abort(now, id);
+                }
+            }
+        }
+        self.link.flush(now);
+    }
+}
+
+/// The buffers that a range of the scatter-gather array alleges.
+fn take_buffers(batch: &mut Batch, sg: TxRange) -> Result<MbufQueue, Code> {
+    let range = sg.first as usize..sg.first as usize + sg.count as usize;
+    let slots = batch.sg.get_mut(range).ok_or(Code::Fault)?;
+    let mut queue = MbufQueue::new();
+    for slot in slots {
+        queue.push_back(slot.take().ok_or(Code::Fault)?);
+    }
+    Ok(queue)
+}

@@ -1,0 +1,405 @@
+//! TCP segments in: find the connection, let the engine decide, move the bytes as it says.
+
+use abi::Dead;
+use mem::MbufQueue;
+use nic::{Queue, RxFrame};
+use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, Tcb};
+use units::{FlowGroupId, Nanos};
+use wire::tcp::{Flags, Segment};
+use wire::{Seq, Tuple};
+
+use crate::DropReason;
+use crate::batch::Pending;
+use crate::conn::{Conn, Owner, Phase};
+use crate::flow_group::Found;
+use crate::rx::Packet;
+use crate::stack::{ConnId, Stack};
+
+/// How long cookies are looked for in ACKs after the last one was made: as long as they are valid.
+const COOKIE_LIFE: Nanos = Nanos::from_secs(128);
+
+impl From<tcp::DropReason> for DropReason {
+    fn from(why: tcp::DropReason) -> DropReason {
+        use tcp::DropReason as D;
+        match why {
+            D::Duplicate | D::OutOfWindow => DropReason::TcpWindow,
+            D::Paws | D::NoTimestamp => DropReason::TcpPaws,
+            D::OldAck | D::FutureAck | D::NoAckBit => DropReason::TcpAck,
+            D::BadRst | D::BadSyn => DropReason::TcpBlind,
+            D::OooFull => DropReason::TcpOutOfOrder,
+            D::BadCookie => DropReason::TcpHandshake,
+            D::AfterClose | D::NoConnection => DropReason::TcpOther,
+        }
+    }
+}
+
+fn dead(why: CloseReason) -> Dead {
+    match why {
+        CloseReason::Normal => Dead::Finished,
+        CloseReason::Reset => Dead::Reset,
+        CloseReason::Refused => Dead::Refused,
+        CloseReason::TimedOut => Dead::TimedOut,
+        CloseReason::Aborted => Dead::Local,
+    }
+}
+
+impl<Q: Queue> Stack<Q> {
+    pub(crate) fn tcp_arrives(
+        &mut self,
+        mut frame: RxFrame,
+        packet: &Packet,
+        tuple: Tuple,
+        group: FlowGroupId,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let header = wire::tcp::Header::parse(&frame.head[packet.at..])?;
+        if !frame.csum_ok {
+            let pieces = std::iter::once(&frame.head[packet.at..]).chain(frame.rest.iter().map(|m| &m[..]));
+            if !wire::tcp::checksum_ok(packet.ip.src, packet.ip.dst, pieces) {
+                return Err(DropReason::Checksum);
+            }
+        }
+        frame.head.trim_front(packet.at + usize::from(header.header_len));
+        let mut payload = std::mem::take(&mut frame.rest);
+        payload.push_front(frame.head);
+        let seg = Segment::of(&header, payload.bytes());
+
+        let Some(g) = self.groups.get_mut(group.index()).and_then(Option::as_mut) else { return Err(DropReason::NoConn) };
+        let hash = g.hash(&tuple);
+        match g.find(hash, &tuple) {
+            Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, tuple, hash, now),
+            Some(Found::Half(slot)) => self.half_segment(group, slot, &seg, payload, now),
+            None => self.stray_segment(group, hash, tuple, &seg, payload, now),
+        }
+    }
+
+    // --- a known connection --------------------------------------------------------------------------------------
+
+    #[inline]
+    fn conn_segment(
+        &mut self,
+        id: ConnId,
+        seg: &Segment,
+        payload: MbufQueue,
+        tuple: Tuple,
+        hash: u64,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        self.metrics().tcp_segments_in.inc();
+        // When buffers run out, those connections wait that hold unread bytes already: the peer sends again.
+        let free = self.link.pools.mbufs.available();
+        let short = free < self.link.pools.mbufs.count() / 8;
+        let Stack { groups, shared, .. } = self;
+        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return Err(DropReason::NoConn) };
+        if short && seg.len > 0 && !(conn.rx.is_empty() && conn.phase == Phase::Idle) {
+            return Err(DropReason::NoMbuf);
+        }
+        let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
+        let from = tcb.rcv_nxt();
+        let arrival = tcb.segment_arrives(now, &shared.config.tcp, seg, !short);
+        if arrival.events.contains(Events::TIMEWAIT_REUSE) {
+            // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
+            self.conn_ended(id, CloseReason::Normal);
+            return self.stray_segment(FlowGroupId(id.group() as u16), hash, tuple, seg, payload, now);
+        }
+        self.apply(id, &arrival, from, payload, now);
+        arrival.drop.map_or(Ok(()), |why| Err(why.into()))
+    }
+
+    /// Does what the engine decided; `from` is what rcv.nxt was before.
+    pub(crate) fn apply(&mut self, id: ConnId, arrival: &Arrival, from: Seq, payload: MbufQueue, now: Nanos) {
+        let Stack { groups, link, shared, core, freed, .. } = self;
+        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return };
+        let mut news = Pending::NONE;
+        if arrival.acked > 0 {
+            release(&mut conn.tx, arrival.acked, freed);
+            conn.sent = conn.sent.saturating_add(arrival.acked);
+        }
+        keep(conn, arrival, from, payload);
+        if arrival.advanced > 0 {
+            shared.metrics(*core).tcp_bytes_in.add(u64::from(arrival.advanced));
+            news.insert(Pending::RECV);
+        }
+        if arrival.events.contains(Events::CONNECTED) {
+            news.insert(Pending::CONNECTED);
+        }
+        if arrival.events.contains(Events::PEER_FIN) {
+            conn.peer_fin = true;
+            news.insert(Pending::FIN);
+        }
+        if arrival.events.contains(Events::WRITABLE) {
+            news.insert(Pending::SENT);
+        }
+        if let Some(reply) = &arrival.reply {
+            if reply.flags.contains(Flags::RST) {
+                shared.metrics(*core).tcp_resets_out.inc();
+            }
+            link.tcp(now, &conn.tuple, reply, &MbufQueue::new());
+        }
+        self.tell(id, news);
+        match arrival.closed {
+            Some(why) => self.conn_ended(id, why),
+            None => self.mark_dirty(id),
+        }
+    }
+
+    pub(crate) fn engine_timeout(&mut self, id: ConnId, now: Nanos) {
+        let Stack { groups, shared, .. } = self;
+        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return };
+        let Some(tcb) = conn.tcb.as_mut() else { return };
+        let from = tcb.rcv_nxt();
+        let arrival = tcb.timeout(now, &shared.config.tcp);
+        self.apply(id, &arrival, from, MbufQueue::new(), now);
+    }
+
+    /// TCP has done with a connection: its tuple is free again; the application is told if it still has it.
+    pub(crate) fn conn_ended(&mut self, id: ConnId, why: CloseReason) {
+        let Stack { groups, wheel, freed, .. } = self;
+        let Some(g) = groups.get_mut(id.group()).and_then(Option::as_mut) else { return };
+        let Some(conn) = g.conn_mut(id.slot()).filter(|c| c.tcb.is_some()) else { return };
+        conn.tcb = None;
+        conn.app_deadline = None;
+        freed.append(&mut conn.tx);
+        conn.out_of_order = MbufQueue::new();
+        if let Some((timer, _)) = conn.timer.take() {
+            wheel.cancel(timer);
+        }
+        if matches!(why, CloseReason::Reset | CloseReason::TimedOut | CloseReason::Aborted) {
+            conn.rx = MbufQueue::new();
+            conn.pending.remove(Pending::RECV);
+        }
+        conn.dead = Some(dead(why));
+        let news = if conn.owner == Owner::Connecting { Pending::CONNECTED | Pending::DEAD } else { Pending::DEAD };
+        let forgotten = conn.owner == Owner::Gone && conn.phase == Phase::Idle;
+        g.unlist_conn(id.slot());
+        if forgotten {
+            g.free_conn(id.slot());
+        }
+        self.metrics().tcp_closed.inc();
+        self.tell(id, news);
+    }
+
+    // --- a handshake ---------------------------------------------------------------------------------------------
+
+    fn half_segment(
+        &mut self,
+        group: FlowGroupId,
+        slot: u32,
+        seg: &Segment,
+        payload: MbufQueue,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let Stack { groups, shared, link, .. } = self;
+        let Some(g) = groups[group.index()].as_mut() else { return Err(DropReason::NoConn) };
+        let Some(entry) = g.halves.get_mut(slot) else { return Err(DropReason::TcpHandshake) };
+        let (tuple, hash) = (entry.tuple, entry.hash);
+        match entry.half.segment_arrives(now, &shared.config.tcp, seg) {
+            HalfOutcome::Established(tcb) => {
+                g.remove_half(slot);
+                self.established(group, hash, tuple, tcb, seg, payload, now)
+            }
+            HalfOutcome::Reply(answer) => {
+                link.tcp(now, &tuple, &answer, &MbufQueue::new());
+                Ok(())
+            }
+            HalfOutcome::Drop(why) => Err(why.into()),
+            HalfOutcome::Reset => {
+                g.remove_half(slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// A passive open is done: a connection, a knock, and the segment that completed the handshake once more.
+    #[allow(clippy::too_many_arguments)]
+    fn established(
+        &mut self,
+        group: FlowGroupId,
+        hash: u64,
+        tuple: Tuple,
+        tcb: Tcb,
+        seg: &Segment,
+        payload: MbufQueue,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let Some(id) = self.new_conn(group, hash, tuple, tcb, Owner::Knocking) else {
+            // The peer believes to be connected: it is told.
+            self.refuse(&tuple, seg, now);
+            return Err(DropReason::NoConn);
+        };
+        self.metrics().tcp_accepts.inc();
+        self.tell(id, Pending::KNOCK);
+        self.conn_segment(id, seg, payload, tuple, hash, now)
+    }
+
+    pub(crate) fn new_conn(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, tcb: Tcb, owner: Owner) -> Option<ConnId> {
+        let g = self.groups.get_mut(group.index())?.as_mut()?;
+        let slot = g.insert_conn(hash, tuple)?;
+        let conn = g.conn_mut(slot)?;
+        conn.tcb = Some(tcb);
+        conn.owner = owner;
+        Some(ConnId::new(group, slot))
+    }
+
+    /// A segment to no connection (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
+    fn stray_segment(
+        &mut self,
+        group: FlowGroupId,
+        hash: u64,
+        tuple: Tuple,
+        seg: &Segment,
+        payload: MbufQueue,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        if self.shared.listens(tuple.local_port) && !seg.flags.contains(Flags::RST) {
+            if !seg.flags.contains(Flags::ACK) {
+                let only_syn = seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::FIN);
+                return if only_syn { self.syn_arrives(group, hash, tuple, seg, now) } else { Err(DropReason::TcpHandshake) };
+            }
+            if now < self.cookies_until && !seg.flags.contains(Flags::SYN) {
+                if let Some(tcb) = self.shared.cookies.check(now, &self.shared.config.tcp, &tuple, seg) {
+                    self.metrics().syn_cookies_in.inc();
+                    return self.established(group, hash, tuple, tcb, seg, payload, now);
+                }
+            }
+        }
+        self.refuse(&tuple, seg, now);
+        Err(DropReason::NoPort)
+    }
+
+    fn syn_arrives(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, seg: &Segment, now: Nanos) -> Result<(), DropReason> {
+        let Stack { groups, shared, link, cookies_until, core, .. } = self;
+        let Some(g) = groups[group.index()].as_mut() else { return Err(DropReason::NoConn) };
+        if !g.halves.has_room() {
+            *cookies_until = now + COOKIE_LIFE;
+            let syn_ack = shared.cookies.make(now, &shared.config.tcp, &tuple, seg);
+            link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
+            shared.metrics(*core).syn_cookies_out.inc();
+            return Ok(());
+        }
+        let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
+        let (half, syn_ack) = HalfOpen::syn_arrives_with_ts_offset(now, &shared.config.tcp, isn, offset, seg);
+        let deadline = half.deadline();
+        let Some((slot, generation)) = g.insert_half(hash, tuple, half) else { return Err(DropReason::NoConn) };
+        link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
+        self.arm_half(group, slot, (generation, deadline));
+        Ok(())
+    }
+
+    fn refuse(&mut self, tuple: &Tuple, seg: &Segment, now: Nanos) {
+        if let Some(reset) = tcp::reset_reply(seg) {
+            self.metrics().tcp_resets_out.inc();
+            self.link.tcp(now, tuple, &reset, &MbufQueue::new());
+        }
+    }
+}
+
+/// Frees `n` acknowledged bytes from the head of a send queue.
+#[inline]
+fn release(tx: &mut MbufQueue, mut n: u32, freed: &mut MbufQueue) {
+    while n > 0 {
+        let Some(mut front) = tx.front_mut() else { return };
+        let len = front.data_mut().len() as u32;
+        if len > n {
+            front.trim_front(n as usize);
+            return;
+        }
+        n -= len;
+        freed.append(&mut tx.pop_front().map(MbufQueue::from).unwrap_or_default());
+    }
+}
+
+/// Keeps of the payload what the engine accepted: at the end of the receive queue, or among the out-of-order pieces. `from` is
+/// what rcv.nxt was before.
+#[inline]
+fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue) {
+    match arrival.payload {
+        Payload::None => {}
+        Payload::InOrder { skip, len } => {
+            cut(&mut payload, skip, len);
+            join(&mut conn.rx, payload);
+            if arrival.advanced > len && !conn.out_of_order.is_empty() {
+                connect_held(conn, from + len, from + arrival.advanced);
+            }
+        }
+        Payload::OutOfOrder { skip, len, seq } => {
+            cut(&mut payload, skip, len);
+            hold(&mut conn.out_of_order, payload, seq);
+        }
+    }
+}
+
+/// Leaves the `len` bytes after the first `skip`.
+#[inline]
+fn cut(payload: &mut MbufQueue, skip: u32, len: u32) {
+    if skip == 0 && payload.bytes() == len {
+        return;
+    }
+    payload.consume(skip, None);
+    let mut left = len as usize;
+    let mut kept = MbufQueue::new();
+    while left > 0 {
+        let Some(mut m) = payload.pop_front() else { break };
+        m.truncate(m.len().min(left));
+        left -= m.len();
+        kept.push_back(m);
+    }
+    *payload = kept;
+}
+
+/// Appends to the receive queue. A small piece behind unread bytes is copied into the last buffer if it fits, so that many
+/// small segments do not pin a buffer each.
+#[inline]
+fn join(rx: &mut MbufQueue, mut piece: MbufQueue) {
+    if piece.len() == 1 {
+        let small = piece.front().map_or(0, |m| m.len());
+        if let Some(mut last) = rx.back_mut().filter(|l| small <= 512 && l.tailroom() >= small) {
+            if let Some(m) = piece.pop_front() {
+                last.extend(&m);
+            }
+            return;
+        }
+    }
+    rx.append(&mut piece);
+}
+
+/// Files out-of-order bytes by sequence number. Pieces never overlap: the engine has cut them.
+#[cold]
+fn hold(held: &mut MbufQueue, mut piece: MbufQueue, seq: Seq) {
+    let mut at = seq;
+    let mut tagged = MbufQueue::new();
+    while let Some(mut m) = piece.pop_front() {
+        m.set_tag(at.0);
+        at = at + m.len() as u32;
+        tagged.push_back(m);
+    }
+    if held.back().is_none_or(|last| Seq(last.tag()).lt(seq)) {
+        return held.append(&mut tagged);
+    }
+    let mut sorted = MbufQueue::new();
+    while held.front().is_some_and(|m| Seq(m.tag()).lt(seq)) {
+        sorted.append(&mut held.pop_front().map(MbufQueue::from).unwrap_or_default());
+    }
+    sorted.append(&mut tagged);
+    sorted.append(held);
+    *held = sorted;
+}
+
+/// Moves the held pieces that the gap's closing connected behind the in-order bytes, which end at `current`; they reach to `end`.
+#[cold]
+fn connect_held(conn: &mut Conn, mut current: Seq, end: Seq) {
+    while let Some(first) = conn.out_of_order.front() {
+        let start = Seq(first.tag());
+        if start.ge(end) {
+            break;
+        }
+        let Some(mut piece) = conn.out_of_order.pop_front() else { break };
+        let past = piece.len() as u32;
+        if (start + past).le(current) {
+            continue;
+        }
+        piece.trim_front(current.since(start) as usize);
+        current = start + past;
+        conn.rx.push_back(piece);
+    }
+}

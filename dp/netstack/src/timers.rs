@@ -1,0 +1,89 @@
+//! Deadlines: one armed timer per connection at most, re-armed lazily. A timer may fire early and is then armed again; it never fires late.
+
+use abi::Handle;
+use nic::Queue;
+use units::{FlowGroupId, Nanos};
+
+use crate::batch::Pending;
+use crate::half_open::Half;
+use crate::stack::{ConnId, Stack};
+
+/// Timers worked off in one pass.
+const BUDGET: usize = 128;
+/// Marks tokens of half-open entries; handles leave this bit free, for there are only 128 groups.
+const HALF: u64 = 1 << 63;
+
+impl<Q: Queue> Stack<Q> {
+    /// Sees to it that a timer fires no later than the connection's deadline.
+    pub(crate) fn arm(&mut self, id: ConnId) {
+        let Stack { groups, wheel, .. } = self;
+        let Some(conn) = groups.get_mut(id.group()).and_then(Option::as_mut).and_then(|g| g.conn_mut(id.slot())) else {
+            return;
+        };
+        let deadline = conn.deadline();
+        match conn.timer {
+            Some((_, armed_for)) if armed_for <= deadline => return,
+            Some((timer, _)) => {
+                wheel.cancel(timer);
+                conn.timer = None;
+            }
+            None if deadline == Nanos::MAX => return,
+            None => {}
+        }
+        let token = Handle::new(FlowGroupId(id.group() as u16), id.slot(), conn.generation).to_bits();
+        conn.timer = wheel.arm(deadline, token).map(|t| (t, deadline));
+    }
+
+    /// Arms a half-open entry's timer.
+    pub(crate) fn arm_half(&mut self, group: FlowGroupId, slot: u32, half: (u32, Nanos)) {
+        let (generation, deadline) = half;
+        self.wheel.arm(deadline, HALF | Handle::new(group, slot, generation).to_bits());
+    }
+
+    pub(crate) fn run_timers(&mut self, now: Nanos) -> usize {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now, BUDGET.min(due.capacity()), &mut |token| due.push(token));
+        let n = due.len();
+        for token in due.drain(..) {
+            if token & HALF == 0 { self.conn_timer(Handle::from_bits(token), now) } else { self.half_timer(token & !HALF, now) }
+        }
+        self.due = due;
+        n
+    }
+
+    fn conn_timer(&mut self, handle: Handle, now: Nanos) {
+        let id = ConnId::new(handle.group(), handle.slot());
+        let Some(conn) = self.conn_mut(id).filter(|c| c.generation == handle.generation()) else { return };
+        conn.timer = None;
+        let app_due = conn.app_deadline.is_some_and(|d| d <= now);
+        if app_due {
+            conn.app_deadline = None;
+        }
+        let engine_due = conn.tcb.as_ref().is_some_and(|t| t.deadline() <= now);
+        if app_due {
+            self.tell(id, Pending::TIMER);
+        }
+        if engine_due {
+            self.engine_timeout(id, now);
+        }
+        // Transmits what the timeout asks for, and arms again.
+        self.mark_dirty(id);
+    }
+
+    fn half_timer(&mut self, bits: u64, now: Nanos) {
+        let handle = Handle::from_bits(bits);
+        let (group, slot) = (handle.group(), handle.slot());
+        let Stack { groups, link, shared, .. } = self;
+        let Some(g) = groups.get_mut(group.index()).and_then(Option::as_mut) else { return };
+        let Some(entry) = g.halves.get_mut(slot).filter(|h| h.generation == handle.generation()) else { return };
+        let Half { tuple, half, generation, .. } = entry;
+        if half.deadline() <= now {
+            match half.timeout(now, &shared.config.tcp) {
+                Some(syn_ack) => link.tcp(now, tuple, &syn_ack, &mem::MbufQueue::new()),
+                None => return g.remove_half(slot),
+            }
+        }
+        let armed = (*generation, half.deadline());
+        self.arm_half(group, slot, armed);
+    }
+}

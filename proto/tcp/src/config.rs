@@ -1,0 +1,91 @@
+use units::Nanos;
+
+/// The parameters of an engine; one value serves all connections of a stack and every call is given it.
+///
+/// A connection must see the same `rcv_wnd`, `mss`, `wscale`, `sack` and `timestamps` for all its life; the
+/// rest may change between calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The maximum segment size that we announce and the most that we send, in bytes without any option (RFC 9293
+    /// section 3.7.1): MTU - 40.
+    pub mss: u16,
+    /// The receive buffer, in bytes: the window that is open when the application has consumed everything. At most
+    /// 65535 << `wscale`.
+    pub rcv_wnd: u32,
+    /// The smallest retransmission timeout.
+    ///
+    /// Deviation: RFC 6298 section 2.4 says 1 s. That is 10^4 round trips of a data centre; the default is
+    /// 50 ms, above the 40 ms by which Linux peers delay acknowledgements.
+    pub rto_min: Nanos,
+    /// The retransmission timeout before the first sample (RFC 6298 section 2.1).
+    pub rto_initial: Nanos,
+    /// The largest retransmission and persist timeout (RFC 6298 section 2.5: at least 60 s).
+    pub rto_max: Nanos,
+    /// How long an acknowledgement may wait for data to ride on (RFC 9293 section 3.8.6.3: less than 0.5 s).
+    pub delayed_ack: Nanos,
+    /// The maximum segment lifetime; TIME-WAIT lasts twice this.
+    ///
+    /// Deviation: RFC 9293 section 3.4.1 says 2 minutes; the default is 500 ms, since segments of a data-centre network
+    /// do not live longer, and since timestamps and clocked ISNs protect a reused tuple.
+    pub msl: Nanos,
+    /// Keep-alive, off by default (RFC 9293 section 3.8.4).
+    pub keepalive: Option<KeepAlive>,
+    /// How often a SYN or SYN-ACK is sent again before the attempt is given up.
+    pub syn_retries: u8,
+    /// How often data or a FIN is sent again, with no acknowledgement of anything in between, before the connection
+    /// is given up (R2 of RFC 9293 section 3.8.3).
+    pub data_retries: u8,
+    /// How long FIN-WAIT-2 may last once the user has closed for receiving too.
+    pub fin_wait2: Nanos,
+    /// The initial congestion window, in segments (RFC 6928).
+    pub initial_window: u16,
+    /// The least span between two challenge ACKs of one connection (RFC 5961 section 7).
+    pub challenge_spacing: Nanos,
+    /// Offer and accept selective acknowledgements (RFC 2018).
+    pub sack: bool,
+    /// Offer and accept timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Our window scale (RFC 7323), at most 14; `None` neither offers nor accepts the option.
+    pub wscale: Option<u8>,
+}
+
+/// When and how often an idle peer is asked for a sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub idle: Nanos,
+    /// The span between probes.
+    pub interval: Nanos,
+    /// Unanswered probes after which the connection is given up.
+    pub probes: u8,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            mss: 1460,
+            rcv_wnd: 256 << 10,
+            rto_min: Nanos::from_millis(50),
+            rto_initial: Nanos::from_secs(1),
+            rto_max: Nanos::from_secs(60),
+            delayed_ack: Nanos::from_millis(1),
+            msl: Nanos::from_millis(500),
+            keepalive: None,
+            syn_retries: 6,
+            data_retries: 15,
+            fin_wait2: Nanos::from_secs(60),
+            initial_window: 10,
+            challenge_spacing: Nanos::from_millis(5),
+            sack: true,
+            timestamps: true,
+            wscale: Some(3),
+        }
+    }
+}
+
+impl Config {
+    /// The shift that goes into our SYN, within RFC 7323 section 2.3's limit of 14.
+    pub(crate) fn shift(&self) -> Option<u8> {
+        self.wscale.map(|s| s.min(14))
+    }
+}

@@ -1,0 +1,56 @@
+//! The TCP engine: RFC 9293 as a value that is told what happened and says what to do.
+//!
+//! ```text
+//!            segment_arrives(now, segment)          send / consumed / shutdown / close / abort
+//!                        |                                        |
+//!                        v                                        v
+//!   listen::HalfOpen --> Tcb  (sequence ranges, no bytes, no clock, no allocation)
+//!   cookie::SynCookies   |                          |
+//!                        v                          v
+//!            Arrival: what the caller keeps,   poll_transmit -> Emit: "a segment of these
+//!            frees, tells its user             flags and of these bytes of the send queue"
+//! ```
+//!
+//! The caller (`netstack`; the simulator; the tests) owns the bytes: the send queue, the in-order and the
+//! out-of-order receive queues. The engine speaks of them as ranges. The contract:
+//!
+//! - [`Tcb::segment_arrives`], [`Tcb::timeout`] and the user calls [`Tcb::send`], [`Tcb::consumed`], [`Tcb::shutdown`],
+//!   [`Tcb::close`], [`Tcb::abort`] are told `now` (never going backwards) and change the state;
+//! - after any of them [`Tcb::poll_transmit`] is called until it returns `None`, at the latest at the end of the turn;
+//! - then [`Tcb::deadline`] says when [`Tcb::timeout`] is due if nothing else happens before.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `tcb` | the transmission control block, its layout and its invariants |
+//! | `state` | the connection states and what each allows |
+//! | `arrives/` | SEGMENT ARRIVES (RFC 9293 section 3.10.7), one file per step |
+//! | `user` | OPEN, SEND, RECEIVE, CLOSE, ABORT (section 3.10.1 to 3.10.5) |
+//! | `output` | what is sent next: loss repair, new data, FIN, acknowledgements, probes |
+//! | `timers` | the deadlines and what happens at them (section 3.10.8; persist, keep-alive, TIME-WAIT) |
+//! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
+//! | `congestion` | slow start, congestion avoidance, NewReno (RFC 5681, 6582) |
+//! | `sack` | the scoreboards of sender and receiver (RFC 2018, 6675) |
+//! | `listen` | a half-open passive connection in 48 bytes |
+//! | `cookie` | SYN cookies: a half-open connection in no bytes at all (RFC 4987) |
+//! | `isn` | initial sequence numbers (RFC 6528), timestamp offsets |
+//! | `outcome` | the answers: `Arrival`, `Emit`, `Events`, `CloseReason`, `DropReason` |
+//!
+//! Absent on purpose: the clock, threads, buffers, checksums, ports and demultiplexing (the caller's); urgent data
+//! (accepted as ordinary data), ECN, TCP Fast Open, RACK-TLP, DSACK.
+#![forbid(unsafe_code)]
+
+mod config;
+pub mod cookie;
+pub mod isn;
+pub mod listen;
+mod outcome;
+mod state;
+mod tcb;
+
+pub use config::{Config, KeepAlive};
+pub use cookie::SynCookies;
+pub use isn::IsnKey;
+pub use listen::{HalfOpen, HalfOutcome};
+pub use outcome::{Arrival, CloseReason, DropReason, Emit, Events, Payload, reset_reply};
+pub use state::State;
+pub use tcb::{Tcb, Timer};

@@ -1,0 +1,245 @@
+//! The Linux kernel as a [`Subject`]: the referee.
+//!
+//! Each script gets a thread, the thread a network namespace of its own, the namespace a TUN interface: what the script
+//! injects is written to it, what Linux sends is read from it, the user's calls go through ordinary sockets. The kernel
+//! is brought to the rules that the scripts are written to by sysctls of the namespace (`sysctls`), among them: no
+//! RACK-TLP where it can be switched off, no F-RTO, NewReno for congestion control, delayed acknowledgments from the
+//! first segment on. Nothing outside of the namespace is touched, and all of it ends with the thread.
+
+mod os;
+mod socket;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddrV4;
+use std::time::Instant;
+
+use units::Nanos;
+use wire::checksum::Sum;
+use wire::ipv4;
+use wire::tcp::{CHECKSUM_OFFSET, Header, Segment};
+
+use crate::run::{Failure, Run, run};
+use crate::script::{Call, Check, Config, Kind, Script};
+use crate::subject::{Heard, LOCAL, LOCAL_PORT, Pace, REMOTE, REMOTE_PORT, Subject};
+use socket::User;
+
+const INTERFACE: &str = "script";
+
+/// Whether scripts can be run on Linux here.
+///
+/// # Errors
+/// What lacks, and the remedy.
+pub fn available() -> Result<(), String> {
+    in_own_thread("probe", || Referee::new(&Config::default()).map(drop))
+}
+
+/// Runs a script on Linux, in a namespace of its own.
+pub fn run_on_linux(script: &Script) -> Run {
+    in_own_thread(&script.name, || {
+        let mut referee = match Referee::new(&script.config) {
+            Ok(referee) => referee,
+            Err(why) => {
+                let failure =
+                    Failure { line: 0, expected: "a namespace with a TUN interface".into(), got: why, fields: vec![] };
+                return Run { script: script.name.clone(), trace: vec![], failure: Some(failure) };
+            }
+        };
+        run(script, &mut referee)
+    })
+}
+
+/// A thread that leaves its namespace behind when it ends.
+fn in_own_thread<T: Send>(name: &str, f: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.into()).spawn_scoped(scope, f);
+        match thread.expect("a thread").join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// One namespace, one interface, one user.
+struct Referee {
+    tun: File,
+    user: User,
+    began: Instant,
+}
+
+impl Referee {
+    /// Must run in a thread of its own: it moves into a new namespace.
+    fn new(config: &Config) -> Result<Referee, String> {
+        os::enter_new_network().map_err(|e| {
+            format!("no network namespace: {e}; run as root, or in a user namespace: `unshare --user --map-root-user …`")
+        })?;
+        for (name, value) in sysctls(config) {
+            set_sysctl(&name, &value)?;
+        }
+        let tun = os::open_tun(INTERFACE).map_err(|e| format!("no TUN interface: {e}; is /dev/net/tun there?"))?;
+        os::bring_up(INTERFACE, LOCAL, config.mss + 40).map_err(|e| format!("interface `{INTERFACE}`: {e}"))?;
+        Ok(Referee { tun, user: User::new(config), began: Instant::now() })
+    }
+
+    /// The next TCP packet that waits at the interface.
+    fn read(&mut self) -> Option<Heard> {
+        let mut packet = [0u8; 65_536];
+        loop {
+            let len = self.tun.read(&mut packet).ok().filter(|&n| n > 0)?;
+            if let Some(heard) = parse(&packet[..len], self.now()) {
+                return Some(heard);
+            }
+        }
+    }
+}
+
+impl Subject for Referee {
+    fn kind(&self) -> Kind {
+        Kind::Linux
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Real
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.began.elapsed())
+    }
+
+    fn inject(&mut self, seg: &Segment, payload: &[u8]) {
+        let packet = emit(seg, payload);
+        let written = self.tun.write(&packet).expect("a TUN interface takes packets while it is up");
+        assert_eq!(written, packet.len(), "TUN takes packets whole");
+    }
+
+    fn heard(&mut self, until: Nanos) -> Option<Heard> {
+        loop {
+            if let Some(heard) = self.read() {
+                return Some(heard);
+            }
+            let left = until - self.now();
+            if left == Nanos::ZERO {
+                return None;
+            }
+            os::wait_readable(&self.tun, left.duration());
+        }
+    }
+
+    fn wait(&mut self, until: Nanos) {
+        std::thread::sleep((until - self.now()).duration());
+    }
+
+    fn call(&mut self, call: Call) -> Result<(), String> {
+        self.user.call(call)
+    }
+
+    fn check(&mut self, check: Check) -> Result<(), String> {
+        self.user.check(check)
+    }
+
+    fn new_connection(&mut self) {
+        self.user.new_connection();
+    }
+}
+
+/// An IP packet of the stack: `None` if it is not intact TCP.
+fn parse(packet: &[u8], at: Nanos) -> Option<Heard> {
+    let (ip, segment) = ipv4::parse(packet).ok()?;
+    if ip.protocol != ipv4::TCP || (ip.src, ip.dst) != (LOCAL, REMOTE) {
+        return None;
+    }
+    let tcp = Header::parse(segment).ok()?;
+    let payload = &segment[usize::from(tcp.header_len)..];
+    let seg = Segment {
+        seq: tcp.seq,
+        ack: tcp.ack,
+        flags: tcp.flags,
+        wnd: tcp.window,
+        len: payload.len() as u32,
+        opts: tcp.options,
+    };
+    Some(Heard { at, seg, payload: Some(payload.to_vec()) })
+}
+
+/// A packet of the peer.
+fn emit(seg: &Segment, payload: &[u8]) -> Vec<u8> {
+    let header = Header {
+        src_port: REMOTE_PORT,
+        dst_port: LOCAL_PORT,
+        seq: seg.seq,
+        ack: seg.ack,
+        flags: seg.flags,
+        window: seg.wnd,
+        urgent: 0,
+        options: seg.opts,
+        header_len: 0,
+    };
+    let tcp_len = header.wire_len() + payload.len();
+    let mut packet = vec![0; ipv4::HEADER + tcp_len];
+    let ip_len = ipv4::Header::new(REMOTE, LOCAL, ipv4::TCP, tcp_len as u16).emit(&mut packet);
+    let tcp = &mut packet[ip_len..];
+    let header_len = header.emit(tcp);
+    tcp[header_len..].copy_from_slice(payload);
+    let sum = Sum::pseudo_v4(REMOTE, LOCAL, ipv4::TCP, tcp_len as u32).with(tcp).finish();
+    tcp[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// Brings the namespace's TCP to the rules that scripts are written to.
+fn sysctls(c: &Config) -> Vec<(String, String)> {
+    let bit = |b: bool| u8::from(b).to_string();
+    let seconds = |n: Nanos| n.as_secs_f64().ceil().to_string();
+    let fixed = [
+        ("tcp_congestion_control", "reno"),
+        ("tcp_recovery", "0"),          // RACK, where it is not the only way
+        ("tcp_early_retrans", "0"),     // tail loss probes
+        ("tcp_frto", "0"),              // RFC 5682
+        ("tcp_dsack", "0"),             // RFC 2883
+        ("tcp_ecn", "0"),               // RFC 3168
+        ("tcp_comp_sack_nr", "0"),      // a SACK for every segment
+        ("tcp_syn_linear_timeouts", "0"), // back-off from the first SYN on
+        ("tcp_no_metrics_save", "1"),
+        ("tcp_moderate_rcvbuf", "0"),
+        ("tcp_autocorking", "0"),
+        ("tcp_fastopen", "0"),
+        ("tcp_rfc1337", "1"),
+    ];
+    let mut all: Vec<(String, String)> = fixed.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let mut put = |key: &str, value: String| all.push((key.to_string(), value));
+    put("tcp_timestamps", bit(c.timestamps));
+    put("tcp_sack", bit(c.sack));
+    put("tcp_window_scaling", bit(c.wscale.is_some()));
+    put("tcp_syncookies", if c.cookies { "2".into() } else { "0".into() });
+    put("tcp_invalid_ratelimit", c.challenge_spacing.millis().to_string());
+    put("tcp_syn_retries", c.syn_retries.to_string());
+    put("tcp_synack_retries", c.syn_retries.to_string());
+    put("tcp_retries2", c.retries.to_string());
+    put("tcp_orphan_retries", c.retries.to_string());
+    put("tcp_fin_timeout", seconds(c.fin_wait2));
+    put("tcp_rto_min_us", c.rto_min.micros().to_string());
+    if let Some((idle, interval, probes)) = c.keepalive {
+        put("tcp_keepalive_time", seconds(idle));
+        put("tcp_keepalive_intvl", seconds(interval));
+        put("tcp_keepalive_probes", probes.to_string());
+    }
+    all.extend(c.sysctls.iter().cloned());
+    all
+}
+
+/// Sets a sysctl below `net.ipv4` of the calling thread's namespace. One that this kernel lacks is passed over: what
+/// it would switch off is not there either.
+fn set_sysctl(name: &str, value: &str) -> Result<(), String> {
+    let path = format!("/proc/sys/net/ipv4/{}", name.replace('.', "/"));
+    match std::fs::write(&path, value) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("sysctl net.ipv4.{name}={value}: {e}")),
+        _ => Ok(()),
+    }
+}
+
+fn local() -> SocketAddrV4 {
+    SocketAddrV4::new(LOCAL, LOCAL_PORT)
+}
+
+fn remote() -> SocketAddrV4 {
+    SocketAddrV4::new(REMOTE, REMOTE_PORT)
+}
