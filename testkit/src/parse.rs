@@ -80,7 +80,7 @@ pub fn parse(name: &str, source: &str) -> Result<Script, ParseError> {
         } else if let Some(rest) = line.strip_prefix("config:") {
             rest.split(',').try_for_each(|item| parse_setting(item.trim(), &mut script.config))
         } else {
-            parse_step(number, line).map(|step| script.steps.push(step))
+            parse_line(number, line, &script.config).map(|steps| script.steps.extend(steps))
         };
         read.map_err(|why| error(number, raw, why))?;
     }
@@ -142,6 +142,27 @@ fn parse_setting(item: &str, config: &mut Config) -> Part<()> {
         other => return Err(format!("no setting is called `{other}`")),
     }
     words.end()
+}
+
+/// One step, or the several that `established` stands for.
+fn parse_line(line: usize, text: &str, config: &Config) -> Part<Vec<Step>> {
+    let mut words = Words::of(text);
+    if !words.take("established") {
+        return Ok(vec![parse_step(line, text)?]);
+    }
+    let win: u16 = if words.take("win") { words.number("win")? } else { u16::MAX };
+    words.end()?;
+    let ws = config.wscale.map_or(String::new(), |ws| format!(" ws {ws}"));
+    let sackok = if config.sack { " sackok" } else { "" };
+    let ts = |text| if config.timestamps { text } else { "" };
+    let opening = [
+        "listen".to_string(),
+        format!("< SYN 0 win 65535 mss 1000{ws}{sackok}{}", ts(" ts 100/0")),
+        format!("> SYN,ACK 0 ack 1 mss {}{ws}{sackok}{}", config.mss, ts(" ts a/100")),
+        format!("+10ms < ACK 1 ack 1 win {win}{}", ts(" ts 110/a")),
+        "accept".to_string(),
+    ];
+    opening.iter().map(|text| parse_step(line, text)).collect()
 }
 
 /// `[+TIME] [zygix|linux] ACTION`.

@@ -42,7 +42,12 @@ unsafe fn after(mbuf: &Mbuf) -> &Option<Mbuf> {
 impl MbufQueue {
     /// An empty queue.
     pub const fn new() -> MbufQueue {
-        MbufQueue { head: None, tail: ptr::null_mut(), bytes: 0, count: 0 }
+        MbufQueue {
+            head: None,
+            tail: ptr::null_mut(),
+            bytes: 0,
+            count: 0,
+        }
     }
 
     /// Data bytes in all mbufs together.
@@ -80,7 +85,8 @@ impl MbufQueue {
     pub fn pop_front(&mut self) -> Option<Mbuf> {
         let mbuf = self.head.take()?;
         // SAFETY: the queue owned the chain behind `mbuf`, and goes on owning it through `head`.
-        self.head = unsafe { NonNull::new(mbuf.header().link.get()).map(|next| Mbuf::from_header(next)) };
+        self.head =
+            unsafe { NonNull::new(mbuf.header().link.get()).map(|next| Mbuf::from_header(next)) };
         self.bytes -= mbuf.len() as u32;
         self.count -= 1;
         Some(mbuf)
@@ -89,7 +95,9 @@ impl MbufQueue {
     /// Moves all of `other` behind what is here.
     #[inline]
     pub fn append(&mut self, other: &mut MbufQueue) {
-        let Some(first) = other.head.take() else { return };
+        let Some(first) = other.head.take() else {
+            return;
+        };
         if self.is_empty() {
             self.head = Some(first);
         } else {
@@ -186,7 +194,12 @@ impl From<Mbuf> for MbufQueue {
         let header = mbuf.as_header();
         // SAFETY: the mbuf's buffer is the queue's from here on.
         unsafe { header.as_ref().link.set(ptr::null_mut()) };
-        MbufQueue { bytes: mbuf.len() as u32, count: 1, head: Some(mbuf), tail: header.as_ptr() }
+        MbufQueue {
+            bytes: mbuf.len() as u32,
+            count: 1,
+            head: Some(mbuf),
+            tail: header.as_ptr(),
+        }
     }
 }
 
@@ -249,7 +262,10 @@ impl<'a> MbufMut<'a> {
     unsafe fn new(header: NonNull<Header>, bytes: &'a mut u32) -> MbufMut<'a> {
         // SAFETY: the second owner is a fiction: it is never dropped, and ends before the first is used again.
         let mbuf = unsafe { Mbuf::from_header(header) };
-        MbufMut { mbuf: ManuallyDrop::new(mbuf), bytes }
+        MbufMut {
+            mbuf: ManuallyDrop::new(mbuf),
+            bytes,
+        }
     }
 
     /// Changes the view, and the count by what that changed.

@@ -47,7 +47,9 @@ struct Pair {
 impl Pair {
     fn mbuf(&mut self, bytes: &[u8]) -> Mbuf {
         self.turn ^= 1;
-        let mut mbuf = self.pools[self.turn].alloc().expect("pools outlast the longest script");
+        let mut mbuf = self.pools[self.turn]
+            .alloc()
+            .expect("pools outlast the longest script");
         mbuf.reset(self.turn * 16);
         assert_eq!(mbuf.extend(bytes), bytes.len());
         mbuf
@@ -55,7 +57,8 @@ impl Pair {
 
     fn mbufs(&mut self, all: &[Vec<u8>]) -> MbufQueue {
         let mut queue = MbufQueue::new();
-        all.iter().for_each(|bytes| queue.push_back(self.mbuf(bytes)));
+        all.iter()
+            .for_each(|bytes| queue.push_back(self.mbuf(bytes)));
         queue
     }
 
@@ -78,18 +81,31 @@ impl Pair {
             Op::Append(all) => {
                 let mut other = self.mbufs(&all);
                 self.queue.append(&mut other);
-                assert!(other.is_empty() && other.bytes() == 0 && other.len() == 0 && other.back().is_none());
+                assert!(
+                    other.is_empty()
+                        && other.bytes() == 0
+                        && other.len() == 0
+                        && other.back().is_none()
+                );
                 self.model.extend(all);
             }
             Op::Prepend(all) => {
                 let mut other = self.mbufs(&all);
                 self.queue.prepend(&mut other);
-                assert!(other.is_empty() && other.bytes() == 0 && other.len() == 0 && other.back().is_none());
-                all.into_iter().rev().for_each(|bytes| self.model.push_front(bytes));
+                assert!(
+                    other.is_empty()
+                        && other.bytes() == 0
+                        && other.len() == 0
+                        && other.back().is_none()
+                );
+                all.into_iter()
+                    .rev()
+                    .for_each(|bytes| self.model.push_front(bytes));
             }
             Op::Consume { of_256, with_pool } => {
                 let n = self.queue.bytes() * of_256 / 256;
-                self.queue.consume(n, with_pool.then_some(&mut self.pools[0]));
+                self.queue
+                    .consume(n, with_pool.then_some(&mut self.pools[0]));
                 let mut left = n as usize;
                 while let Some(front) = self.model.front_mut() {
                     if left < front.len() {
@@ -101,19 +117,25 @@ impl Pair {
                 }
             }
             Op::ExtendBack(bytes) => {
-                let Some(mut back) = self.queue.back_mut() else { return };
+                let Some(mut back) = self.queue.back_mut() else {
+                    return;
+                };
                 let taken = back.extend(&bytes);
                 assert!(back.tailroom() == 0 || taken == bytes.len());
                 self.model.back_mut().unwrap().extend(&bytes[..taken]);
             }
             Op::TrimFront { of_256 } => {
-                let Some(mut front) = self.queue.front_mut() else { return };
+                let Some(mut front) = self.queue.front_mut() else {
+                    return;
+                };
                 let n = front.len() * of_256 / 256;
                 front.trim_front(n);
                 self.model[0].drain(..n);
             }
             Op::TruncateBack { of_256 } => {
-                let Some(mut back) = self.queue.back_mut() else { return };
+                let Some(mut back) = self.queue.back_mut() else {
+                    return;
+                };
                 let n = back.len() * of_256 / 256;
                 back.truncate(n);
                 self.model.back_mut().unwrap().truncate(n);
@@ -131,10 +153,24 @@ impl Pair {
     fn check(&self) {
         let Pair { queue, model, .. } = self;
         let flat: Vec<u8> = model.iter().flatten().copied().collect();
-        assert_eq!((queue.len(), queue.bytes() as usize, queue.is_empty()), (model.len(), flat.len(), model.is_empty()));
-        assert!(queue.iter().map(|mbuf| &mbuf[..]).eq(model.iter().map(|bytes| &bytes[..])));
-        assert_eq!(queue.front().map(|mbuf| &mbuf[..]), model.front().map(|bytes| &bytes[..]));
-        assert_eq!(queue.back().map(|mbuf| &mbuf[..]), model.back().map(|bytes| &bytes[..]));
+        assert_eq!(
+            (queue.len(), queue.bytes() as usize, queue.is_empty()),
+            (model.len(), flat.len(), model.is_empty())
+        );
+        assert!(
+            queue
+                .iter()
+                .map(|mbuf| &mbuf[..])
+                .eq(model.iter().map(|bytes| &bytes[..]))
+        );
+        assert_eq!(
+            queue.front().map(|mbuf| &mbuf[..]),
+            model.front().map(|bytes| &bytes[..])
+        );
+        assert_eq!(
+            queue.back().map(|mbuf| &mbuf[..]),
+            model.back().map(|bytes| &bytes[..])
+        );
         for offset in [0, 1, flat.len() / 2, flat.len(), flat.len() + 1] {
             let mut out = [0; 64];
             let n = queue.copy_to(offset as u32, &mut out);

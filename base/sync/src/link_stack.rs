@@ -89,7 +89,10 @@ impl<T: Linked> LinkStack<T> {
     /// An empty, open stack.
     #[allow(clippy::new_without_default)]
     pub fn new() -> LinkStack<T> {
-        LinkStack { head: AtomicPtr::new(ptr::null_mut()), owed: AtomicIsize::new(0) }
+        LinkStack {
+            head: AtomicPtr::new(ptr::null_mut()),
+            owed: AtomicIsize::new(0),
+        }
     }
 
     /// Hands `node` over. True: the stack is closed and this was the last node owed to it, so the caller frees
@@ -108,7 +111,10 @@ impl<T: Linked> LinkStack<T> {
             // SAFETY: the node is still the caller's.
             unsafe { node.as_ref().link().set(head) };
             let new = node.as_ptr();
-            match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+            match self
+                .head
+                .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => return false,
                 Err(now) => head = now,
             }

@@ -46,13 +46,19 @@ impl<T> TryLock<T> {
     /// A free lock around `value`.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> TryLock<T> {
-        TryLock { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        TryLock {
+            held: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// A free lock around `value`.
     #[cfg(loom)]
     pub fn new(value: T) -> TryLock<T> {
-        TryLock { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        TryLock {
+            held: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Takes the lock if it is free. Never blocks, never spins.
@@ -63,8 +69,13 @@ impl<T> TryLock<T> {
         if self.is_held() {
             return None;
         }
-        self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(TryGuard { value: self.value.get_mut(), _held: Held(&self.held) })
+        self.held
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
+        Some(TryGuard {
+            value: self.value.get_mut(),
+            _held: Held(&self.held),
+        })
     }
 
     /// Whether somebody held the lock a moment ago: a hint for those who choose whom to help.
@@ -100,6 +111,10 @@ impl Drop for Held<'_> {
 
 impl<T> fmt::Debug for TryLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_held() { "TryLock(held)" } else { "TryLock(free)" })
+        f.write_str(if self.is_held() {
+            "TryLock(held)"
+        } else {
+            "TryLock(free)"
+        })
     }
 }

@@ -41,7 +41,9 @@ fn a_note_left_for_the_holder_is_not_stranded() {
         let serve = |(lock, note): &(TryLock<()>, AtomicBool)| -> usize {
             let mut served = 0;
             loop {
-                let Some(guard) = lock.try_lock() else { return served };
+                let Some(guard) = lock.try_lock() else {
+                    return served;
+                };
                 served += usize::from(note.compare_exchange(true, false, Acquire, Relaxed).is_ok());
                 drop(guard);
                 fence(SeqCst);
@@ -59,7 +61,11 @@ fn a_note_left_for_the_holder_is_not_stranded() {
             }
         });
         let here = serve(&shared);
-        assert_eq!(here + poster.join().unwrap(), 1, "the note is served exactly once");
+        assert_eq!(
+            here + poster.join().unwrap(),
+            1,
+            "the note is served exactly once"
+        );
     });
 }
 
@@ -71,7 +77,11 @@ fn no_wake_up_is_lost() {
             work: AtomicUsize,
             bell: AtomicUsize,
         }
-        let core = Arc::new(Core { word: SleepWord::new(), work: AtomicUsize::new(0), bell: AtomicUsize::new(0) });
+        let core = Arc::new(Core {
+            word: SleepWord::new(),
+            work: AtomicUsize::new(0),
+            bell: AtomicUsize::new(0),
+        });
         let wakers: Vec<_> = (0..2)
             .map(|_| {
                 let core = core.clone();
@@ -92,7 +102,10 @@ fn no_wake_up_is_lost() {
             waker.join().unwrap();
         }
         let rung = core.bell.load(Relaxed);
-        assert!(seen > 0 || rung == 1, "asleep for ever, or rung twice: seen {seen}, rung {rung}");
+        assert!(
+            seen > 0 || rung == 1,
+            "asleep for ever, or rung twice: seen {seen}, rung {rung}"
+        );
     });
 }
 
@@ -117,7 +130,10 @@ unsafe impl Send for Nodes {}
 unsafe impl Sync for Nodes {}
 
 fn nodes() -> Arc<Nodes> {
-    Arc::new(Nodes([0, 1].map(|value| Node { link: Link::new(), value })))
+    Arc::new(Nodes([0, 1].map(|value| Node {
+        link: Link::new(),
+        value,
+    })))
 }
 
 #[test]
@@ -135,7 +151,9 @@ fn every_node_pushed_is_taken_once() {
         // SAFETY: `nodes` is alive.
         let value = |node: NonNull<Node>| unsafe { node.as_ref() }.value;
         let mut taken: Vec<_> = stack.take().map(value).collect();
-        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        pushers
+            .into_iter()
+            .for_each(|pusher| pusher.join().unwrap());
         taken.extend(stack.take().map(value));
         taken.sort();
         assert_eq!(taken, [0, 1]);
@@ -146,7 +164,11 @@ fn every_node_pushed_is_taken_once() {
 #[test]
 fn exactly_one_pays_the_last_of_the_debt() {
     loom::model(|| {
-        let (stack, nodes, last) = (Arc::new(LinkStack::new()), nodes(), Arc::new(AtomicUsize::new(0)));
+        let (stack, nodes, last) = (
+            Arc::new(LinkStack::new()),
+            nodes(),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let tear_down = |nodes: &Nodes, last: &AtomicUsize| {
             last.fetch_add(1, Relaxed);
             for node in &nodes.0 {
@@ -167,7 +189,9 @@ fn exactly_one_pays_the_last_of_the_debt() {
         if unsafe { stack.close(2) } {
             tear_down(&nodes, &last);
         }
-        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        pushers
+            .into_iter()
+            .for_each(|pusher| pusher.join().unwrap());
         assert_eq!(last.load(Relaxed), 1);
     });
 }
@@ -204,7 +228,9 @@ fn a_slot_is_in_one_hand_and_frames_come_in_order() {
         let (ends, slots) = &*ring;
         let (mut producer, mut sent) = (Producer::new(2), 0);
         for frame in 1..=4 {
-            let Some(slot) = producer.slot(ends) else { break };
+            let Some(slot) = producer.slot(ends) else {
+                break;
+            };
             // SAFETY: the slot is free, so it is the producer's.
             unsafe { *slots.0[slot].get_mut().deref() = frame };
             producer.push();
@@ -212,7 +238,10 @@ fn a_slot_is_in_one_hand_and_frames_come_in_order() {
             sent = frame;
         }
         let got = consumer.join().unwrap();
-        assert!(got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32), "{got:?} of {sent}");
+        assert!(
+            got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32),
+            "{got:?} of {sent}"
+        );
         assert_eq!(producer.lies(), 0);
     });
 }

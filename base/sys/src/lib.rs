@@ -11,6 +11,7 @@
 //! | [`unix`] | file descriptors over Unix sockets |
 //! | [`stop`] | SIGINT and SIGTERM as a flag |
 //! | [`limit`] | resource limits |
+//! | [`random`] | seeds from the kernel |
 //! | [`io`] | `readv`/`writev` of plain slices |
 //! | [`bpf`] | programs and maps through bpf(2), assembled at run time |
 //! | [`netns`] | namespaces: own, named, unprivileged; privileges |
@@ -38,6 +39,7 @@ pub mod memfd;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+pub mod random;
 pub mod socket;
 pub mod stop;
 pub mod thread;
@@ -47,3 +49,13 @@ pub mod wait;
 pub use error::SysError;
 
 pub(crate) use error::{check, owned};
+
+/// Says, past the test harness's capture, that a test could not run here, and how many could not so far.
+#[cfg(test)]
+pub(crate) fn skipped(test: &str, why: &SysError) {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Relaxed) + 1;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test} ({count} so far): {why}");
+}

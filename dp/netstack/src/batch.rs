@@ -86,8 +86,10 @@ pub struct Entry {
     pub dead: Option<Dead>,
     /// Received bytes, those first that an earlier batch left unconsumed.
     pub rx: MbufQueue,
-    /// Bytes that `sendv` will admit: a promise until this batch is completed.
+    /// Bytes that `sendv` will admit: a promise until this batch is completed. The application counts down what it uses.
     pub window: u32,
+    /// What is left of the promise, by the stack's own count.
+    pub(crate) promised: u32,
     /// Bytes admitted earlier and not acknowledged yet.
     pub unacked: u32,
     /// Bytes acknowledged since the last batch.
@@ -232,6 +234,19 @@ impl Batch {
     /// What each syscall came to, in their order: a [`Code`] or a byte count. Filled in by `complete`.
     pub fn returns(&self) -> &[i64] {
         &self.returns
+    }
+
+    /// The syscalls of a completed batch and what each came to, in order.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Syscall, i64)> + '_ {
+        self.calls.iter().copied().zip(self.returns.iter().copied())
+    }
+
+    /// The application used `bytes` of the window that entry `i` was promised.
+    #[inline]
+    pub fn used_window(&mut self, i: usize, bytes: u32) {
+        if let Some(e) = self.entries.get_mut(i) {
+            e.window = e.window.saturating_sub(bytes);
+        }
     }
 
     /// Forgets everything; buffers go home.

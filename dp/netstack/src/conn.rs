@@ -89,6 +89,11 @@ impl Conn {
         engine.min(self.app_deadline.unwrap_or(Nanos::MAX))
     }
 
+    /// Bytes that a sendv would be admitted now.
+    pub(crate) fn window(&self) -> u32 {
+        self.tcb.as_ref().map_or(0, |t| t.send_window().saturating_sub(self.owed))
+    }
+
     /// Whether there is anything that the application may be told now.
     pub(crate) fn has_news(&self) -> bool {
         let told = match self.owner {

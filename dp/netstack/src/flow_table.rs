@@ -83,13 +83,6 @@ impl FlowTable {
         true
     }
 
-    /// Lets an existing flow point to another slot.
-    pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) {
-        if let Some(at) = self.position(hash, old) {
-            self.entries[at] = Self::entry(hash, new);
-        }
-    }
-
     /// Removes a flow. The hash of every entry behind it must be known to shift it back: `hash_of` tells it.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         let Some(mut hole) = self.position(hash, slot) else { return };

@@ -1,15 +1,16 @@
 //! Batched syscalls: every argument is an allegation until it has been checked here.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
-use mem::MbufQueue;
+use mem::{Mbuf, MbufQueue};
 use nic::Queue;
 use tcp::{Arrival, CloseReason, Tcb};
 use units::Nanos;
 use wire::Tuple;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Pending};
 use crate::conn::{Owner, Phase};
 use crate::stack::{ConnId, Stack};
 
@@ -142,23 +143,28 @@ impl<Q: Queue> Stack<Q> {
 
     fn sendv(&mut self, now: Nanos, handle: Handle, sg: TxRange, waiting: u32, batch: &mut Batch) -> Result<u32, Code> {
         let (id, conn) = self.named(handle)?;
-        let promised = match batch.entries.get(usize::from(conn.place)) {
-            Some(e) if conn.phase == Phase::Busy && e.handle == handle => e.window,
-            _ => conn.tcb.as_ref().map_or(0, |t| t.send_window()),
-        };
-        let Some(tcb) = conn.tcb.as_mut() else { return Err(Code::Closed) };
-        if !tcb.state().can_send() {
-            return Err(Code::Closed);
-        }
-        let mut queue = take_buffers(batch, sg)?;
-        let offered = queue.bytes();
-        if offered > promised {
+        let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| conn.phase == Phase::Busy && e.handle == handle);
+        let mut window = conn.window();
+        let promised = entry.map_or(&mut window, |e| &mut e.promised);
+        let Some(tcb) = conn.tcb.as_mut().filter(|t| t.state().can_send()) else { return Err(Code::Closed) };
+        let offered = bytes_of(&batch.sg, sg)?;
+        if offered > *promised {
             return Err(Code::Invalid);
         }
-        conn.tx.append(&mut queue);
+        *promised -= offered;
+        conn.tx.append(&mut take_buffers(&mut batch.sg, sg)?);
         conn.owed += offered;
-        let admitted = tcb.send(now, conn.owed.saturating_add(waiting)).min(conn.owed);
-        conn.owed -= admitted;
+        conn.owed -= tcb.send(now, conn.owed);
+        if waiting > 0 {
+            if conn.owed == 0 && tcb.send_window() > 0 {
+                // There is room already.
+                conn.pending.insert(Pending::SENT);
+            } else {
+                // A refused byte makes the engine watch the window, and probe it if it stays closed.
+                let refused = tcb.send(now, 1);
+                debug_assert_eq!(refused, 0, "a full window admits nothing");
+            }
+        }
         self.metrics().tcp_bytes_out.add(u64::from(offered));
         self.mark_dirty(id);
         Ok(offered)
@@ -210,7 +216,7 @@ impl<Q: Queue> Stack<Q> {
     }
 
     fn datagram_out(&mut self, now: Nanos, peer: Peer, sg: TxRange, batch: &mut Batch) -> Result<u32, Code> {
-        let mut queue = take_buffers(batch, sg)?;
+        let mut queue = take_buffers(&mut batch.sg, sg)?;
         let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else { return Err(Code::NotSupported) };
         let tuple =
             Tuple { local: self.shared.config.ip, remote: *remote.ip(), local_port: local.port(), remote_port: remote.port() };
@@ -246,12 +252,23 @@ impl<Q: Queue> Stack<Q> {
     }
 }
 
-/// The buffers that a range of the scatter-gather array alleges.
-fn take_buffers(batch: &mut Batch, sg: TxRange) -> Result<MbufQueue, Code> {
-    let range = sg.first as usize..sg.first as usize + sg.count as usize;
-    let slots = batch.sg.get_mut(range).ok_or(Code::Fault)?;
+/// The slots of the scatter-gather array that a range alleges.
+fn slots(sg: TxRange, len: usize) -> Result<Range<usize>, Code> {
+    let (first, count) = (sg.first as usize, sg.count as usize);
+    let end = first.checked_add(count).filter(|end| *end <= len).ok_or(Code::Fault)?;
+    Ok(first..end)
+}
+
+/// The bytes in a range of buffers; a buffer that is not there any more is a fault.
+fn bytes_of(array: &[Option<Mbuf>], sg: TxRange) -> Result<u32, Code> {
+    array[slots(sg, array.len())?].iter().try_fold(0u32, |n, m| Some(n + m.as_ref()?.len() as u32)).ok_or(Code::Fault)
+}
+
+/// The buffers of a range, taken out.
+fn take_buffers(array: &mut [Option<Mbuf>], sg: TxRange) -> Result<MbufQueue, Code> {
+    let range = slots(sg, array.len())?;
     let mut queue = MbufQueue::new();
-    for slot in slots {
+    for slot in &mut array[range] {
         queue.push_back(slot.take().ok_or(Code::Fault)?);
     }
     Ok(queue)

@@ -100,11 +100,11 @@ impl<C> Conn<C> {
         Interest::READ.when(self.reads()).and(Interest::WRITE.when(self.connecting || self.unsent() > 0))
     }
 
-    /// Takes over what the handler answered.
+    /// Takes over what the handler answered. A pause ends by a resume only, whatever other handlers answer meanwhile.
     pub(crate) fn follow(&mut self, next: Next) {
-        self.paused = false;
+        self.want = 1;
         match next {
-            Next::Read => self.want = 1,
+            Next::Read => {}
             Next::AtLeast(n) => self.want = n.clamp(1, RECV_CAP),
             Next::Pause => self.paused = true,
             Next::Close | Next::Abort => self.closing = true,

@@ -19,11 +19,11 @@ const TX_BYTES: usize = 2048;
 const TX_COUNT: u32 = (4 * SEND_CAP / TX_BYTES) as u32;
 
 /// Which handler to call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Call {
+pub(crate) enum Call<M> {
     Connected,
     Writable,
     Timer,
+    Message(M),
 }
 
 /// What a handler left behind.
@@ -113,7 +113,12 @@ impl<S: Service> Env<S> {
     }
 
     /// Calls a handler that takes no bytes.
-    pub(crate) fn call(&mut self, me: Handle, conn: &mut Conn<S::Conn>, call: Call) -> Result<Answer, Panicked> {
+    pub(crate) fn call(
+        &mut self,
+        me: Handle,
+        conn: &mut Conn<S::Conn>,
+        call: Call<S::Msg>,
+    ) -> Result<Answer, Panicked> {
         self.counters.calls.inc();
         let mut out = MbufQueue::new();
         let mut tx = Reply::new(&mut out, &mut self.tx_pool, SEND_CAP.saturating_sub(conn.unsent()));
@@ -123,6 +128,7 @@ impl<S: Service> Env<S> {
             Call::Connected => service.connected(&mut cx, state, &mut tx),
             Call::Writable => service.writable(&mut cx, state, &mut tx),
             Call::Timer => service.timer(&mut cx, state, &mut tx),
+            Call::Message(msg) => service.message(&mut cx, state, msg, &mut tx),
         }));
         let (starved, shutdown) = (tx.starved(), tx.is_shutdown());
         match next {

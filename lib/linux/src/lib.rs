@@ -39,6 +39,7 @@ mod thread;
 mod timers;
 
 pub use config::{Config, Counters, Report, ThreadReport};
+pub use inbox::Mailbox;
 pub use serve::{Error, Running, serve, serve_ready};
 
 #[cfg(test)]

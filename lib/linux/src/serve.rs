@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use units::{CoreId, FLOW_GROUPS, FlowGroupId};
 use zygix::Service;
 
 use crate::handler::Env;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Mailbox};
 use crate::slab::Slab;
 use crate::thread::Thread;
 use crate::timers::Timers;
@@ -61,11 +61,13 @@ fn remedy(e: &io::Error) -> &'static str {
 }
 
 /// What is known once all threads listen.
-pub struct Running {
+pub struct Running<M> {
     /// The address that is served, with the port that was chosen.
     pub addr: SocketAddr,
     /// The counters of each thread.
     pub counters: Arc<[Arc<Counters>]>,
+    /// The way for background threads to reach connections.
+    pub mailbox: Mailbox<M>,
 }
 
 /// Runs `service` on Linux sockets until [`sys::stop`] asks for the end.
@@ -84,7 +86,7 @@ pub fn serve_ready<S: Service>(
     service: Arc<S>,
     config: &Config,
     stop: &dyn Fn() -> bool,
-    ready: impl FnOnce(Running),
+    ready: impl FnOnce(Running<S::Msg>),
 ) -> Result<Report, Error> {
     if config.threads == 0 || config.threads > FLOW_GROUPS {
         return Err(Error::Threads(config.threads));
@@ -94,44 +96,53 @@ pub fn serve_ready<S: Service>(
     let listeners = listen(config)?;
     let local = listeners[0].local_addr()?;
     let counters: Arc<[Arc<Counters>]> = listeners.iter().map(|_| Arc::default()).collect();
-    let inboxes: Arc<[Inbox]> = listeners.iter().map(|_| Inbox::new()).collect::<Result<Vec<_>, _>>()?.into();
+    let inboxes = listeners.iter().map(|_| Inbox::new()).collect::<Result<Vec<_>, _>>()?;
+    let mailbox = Mailbox(inboxes.into());
     let quit = Arc::new(AtomicBool::new(false));
 
     thread::scope(|scope| {
         let mut threads = Vec::new();
+        let (set_up, all_set_up) = mpsc::channel();
         for (index, listener) in listeners.into_iter().enumerate() {
             let start = Start {
                 service: service.clone(),
                 counters: counters[index].clone(),
-                inboxes: inboxes.clone(),
+                mailbox: mailbox.clone(),
                 quit: quit.clone(),
                 listener,
                 local,
                 index,
             };
+            let set_up = set_up.clone();
             let name = format!("linux-{index}");
-            let spawned = thread::Builder::new().name(name).spawn_scoped(scope, move || start.run(config));
+            let spawned = thread::Builder::new().name(name).spawn_scoped(scope, move || start.run(config, set_up));
             match spawned {
                 Ok(handle) => threads.push(handle),
                 Err(e) => {
-                    halt(&quit, &inboxes);
+                    halt(&quit, &mailbox);
                     return Err(Error::Sys(SysError::new("pthread_create", e)));
                 }
             }
         }
-        ready(Running { addr: local, counters: counters.clone() });
+        drop(set_up);
+        // A thread that fails to set up hangs up instead; its error comes with the join below.
+        if all_set_up.iter().count() < threads.len() {
+            halt(&quit, &mailbox);
+        } else {
+            ready(Running { addr: local, counters: counters.clone(), mailbox: mailbox.clone() });
+        }
         while !stop() && !threads.iter().any(|t| t.is_finished()) {
             thread::park_timeout(LOOK);
         }
-        halt(&quit, &inboxes);
+        halt(&quit, &mailbox);
         let reports = threads.into_iter().map(|t| t.join().unwrap_or(Err(Error::Panicked)));
         Ok(Report { threads: reports.collect::<Result<_, _>>()? })
     })
 }
 
-fn halt(quit: &AtomicBool, inboxes: &[Inbox]) {
+fn halt<M>(quit: &AtomicBool, mailbox: &Mailbox<M>) {
     quit.store(true, Relaxed);
-    inboxes.iter().for_each(|inbox| inbox.bell.ring());
+    mailbox.0.iter().for_each(|inbox| inbox.bell.ring());
 }
 
 /// One listener per thread, all on the same port.
@@ -152,7 +163,7 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, Error> {
 struct Start<S: Service> {
     service: Arc<S>,
     counters: Arc<Counters>,
-    inboxes: Arc<[Inbox]>,
+    mailbox: Mailbox<S::Msg>,
     quit: Arc<AtomicBool>,
     listener: TcpListener,
     local: SocketAddr,
@@ -160,7 +171,19 @@ struct Start<S: Service> {
 }
 
 impl<S: Service> Start<S> {
-    fn run(self, config: &Config) -> Result<ThreadReport, Error> {
+    fn run(self, config: &Config, set_up: mpsc::Sender<()>) -> Result<ThreadReport, Error> {
+        let counters = self.counters.clone();
+        let mut thread = self.set_up(config)?;
+        // The starter counts these; it is gone only if it panicked.
+        let _ = set_up.send(());
+        drop(set_up);
+        thread.run()?;
+        debug_assert_eq!(thread.conns.len(), 0);
+        Ok(ThreadReport::new(clock::thread_cpu(), &counters))
+    }
+
+    /// Everything that can fail at start, and memory touched by the core that will use it.
+    fn set_up(self, config: &Config) -> Result<Thread<S>, Error> {
         if !config.cores.is_empty() {
             sys::thread::pin(config.cores[self.index % config.cores.len()])?;
         }
@@ -168,9 +191,8 @@ impl<S: Service> Start<S> {
             true => Some(socket::datagrams(self.local).map_err(|source| Error::Listen { addr: self.local, source })?),
             false => None,
         };
-        let counters = self.counters.clone();
         let id = self.index as u16;
-        let mut thread = Thread {
+        Ok(Thread {
             index: self.index,
             env: Env::new(self.service, CoreId(id), self.counters)?,
             conns: Slab::new(FlowGroupId(id)),
@@ -179,14 +201,11 @@ impl<S: Service> Start<S> {
             listener: self.listener,
             udp,
             local: self.local,
-            inboxes: self.inboxes,
+            mailbox: self.mailbox,
             stop: self.quit,
             again: Vec::new(),
             spare: File::open("/dev/null").ok(),
             batch: config.batch.max(1),
-        };
-        thread.run()?;
-        debug_assert_eq!(thread.conns.len(), 0);
-        Ok(ThreadReport::new(clock::thread_cpu(), &counters))
+        })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use units::{CoreId, Nanos};
 use zygix::{ConnRef, Cx, Dead, Next, Peer, Received, Reply, Service};
 
-use crate::{Config, Report, serve_ready};
+use crate::{Config, Mailbox, Report, serve_ready};
 
 /// A service of small commands, one line each:
 ///
@@ -47,6 +47,10 @@ impl Lines {
         self.log.lock().unwrap().push(what);
     }
 
+    fn calls_of_echo(&self) -> usize {
+        self.log.lock().unwrap().iter().filter(|l| *l == "echo").count()
+    }
+
     /// Writes as much of a `big` reply as there is room for.
     fn more(&self, conn: &mut Line, tx: &mut Reply<'_>) {
         while conn.big > 0 {
@@ -68,7 +72,10 @@ impl Lines {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let answer = format!("{rest}\n");
         match verb {
-            "echo" => _ = tx.write(answer.as_bytes()),
+            "echo" => {
+                self.log("echo".into());
+                tx.write(answer.as_bytes());
+            }
             "big" => conn.big = rest.parse().unwrap(),
             "close" => {
                 tx.write(answer.as_bytes());
@@ -105,7 +112,7 @@ impl Lines {
 impl Service for Lines {
     type Conn = Line;
     type Core = u64;
-    type Msg = ();
+    type Msg = String;
 
     fn core(&self, _: CoreId) -> u64 {
         0
@@ -162,6 +169,11 @@ impl Service for Lines {
         Next::Read
     }
 
+    fn message(&self, _: &mut Cx<'_, Self>, _: &mut Line, msg: String, tx: &mut Reply<'_>) -> Next {
+        tx.write(msg.as_bytes());
+        if msg.starts_with("last") { Next::Close } else { Next::Read }
+    }
+
     fn closed(&self, core: &mut u64, conn: Line, why: Dead) {
         *core += 1;
         if let Some((said, _)) = conn.say {
@@ -183,6 +195,7 @@ impl Service for Lines {
 struct Server {
     addr: SocketAddr,
     service: Arc<Lines>,
+    mailbox: Mailbox<String>,
     quit: Arc<AtomicBool>,
     thread: Option<JoinHandle<Report>>,
 }
@@ -191,14 +204,17 @@ impl Server {
     fn start(threads: usize, datagrams: bool) -> Server {
         let service = Arc::new(Lines::default());
         let quit = Arc::new(AtomicBool::new(false));
-        let (tx, rx): (Sender<SocketAddr>, Receiver<SocketAddr>) = channel();
+        let (tx, rx) = channel();
         let (s, q) = (service.clone(), quit.clone());
         let thread = std::thread::spawn(move || {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let config = Config { threads, datagrams, batch: 4, ..Config::new(any) };
-            serve_ready(s, &config, &|| q.load(SeqCst), |running| tx.send(running.addr).unwrap()).unwrap()
+            serve_ready(s, &config, &|| q.load(SeqCst), |running| {
+                tx.send((running.addr, running.mailbox)).unwrap();
+            }).unwrap()
         });
-        Server { addr: rx.recv().unwrap(), service, quit, thread: Some(thread) }
+        let (addr, mailbox) = rx.recv().unwrap();
+        Server { addr, mailbox, service, quit, thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -328,9 +344,9 @@ fn a_peer_that_never_reads_is_left_unread_and_holds_up_nobody() {
     }
     let lines = sent / 1006;
     hog.set_nonblocking(false).unwrap();
-    for _ in 0..lines {
-        assert_eq!(line(&mut hog).len(), 1000);
-    }
+    let mut got = vec![0; lines * 1001];
+    hog.read_exact(&mut got).unwrap();
+    assert!(got.chunks(1001).all(|l| l[..1000].iter().all(|&b| b == b'x') && l[1000] == b'\n'));
 }
 
 #[test]
@@ -398,6 +414,27 @@ fn a_paused_connection_is_resumed_from_any_thread() {
 }
 
 #[test]
+fn messages_reach_a_connection_even_while_it_pauses() {
+    let server = Server::start(2, false);
+    let mut c = server.connect();
+    say(&mut c, "park me\necho awake\n");
+    let me = loop {
+        match server.service.parked.lock().unwrap().get("me") {
+            Some(me) => break *me,
+            None => std::thread::yield_now(),
+        }
+    };
+    server.mailbox.post(me, "one\n".into());
+    assert_eq!(line(&mut c), "one");
+    assert_eq!(server.service.calls_of_echo(), 0, "a message is no resume");
+    server.mailbox.resume(me);
+    assert_eq!(line(&mut c), "awake");
+    server.mailbox.post(me, "last\n".into());
+    assert_eq!(all(&mut c), "last\n");
+    server.mailbox.post(me, "too late\n".into());
+}
+
+#[test]
 fn a_handler_opens_connections_that_succeed_or_fail() {
     let (caller, callee) = (Server::start(1, false), Server::start(1, false));
     let mut c = caller.connect();
@@ -409,8 +446,8 @@ fn a_handler_opens_connections_that_succeed_or_fail() {
     say(&mut c, &format!("call {nobody} hello\n"));
     assert_eq!(caller.closed(2)[1], Dead::Refused);
     let log = caller.service.log.lock().unwrap().clone();
-    assert_eq!(log[0], "answer hello");
-    assert!(log[2].ends_with("Refused"), "{log:?}");
+    assert_eq!(log[1], "answer hello");
+    assert!(log[3].ends_with("Refused"), "{log:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use zygix::{Dead, Next, Op, Peer, SEND_MARK, Service};
 
 use crate::conn::{Conn, RECV_CAP};
 use crate::handler::{Answer, Call, Env, Panicked};
-use crate::inbox::Inbox;
+use crate::inbox::{Mail, Mailbox};
 use crate::slab::Slab;
 use crate::timers::Timers;
 
@@ -40,7 +40,7 @@ pub(crate) struct Thread<S: Service> {
     pub(crate) udp: Option<UdpSocket>,
     /// The address that connections are accepted on.
     pub(crate) local: SocketAddr,
-    pub(crate) inboxes: Arc<[Inbox]>,
+    pub(crate) mailbox: Mailbox<S::Msg>,
     pub(crate) stop: Arc<AtomicBool>,
     /// Connections that are owed a call without an event.
     pub(crate) again: Vec<Handle>,
@@ -54,7 +54,7 @@ impl<S: Service> Thread<S> {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::new(self.batch);
         self.epoll.add(&self.listener, LISTENER, Interest::READ)?;
-        self.epoll.add(&self.inboxes[self.index].bell, BELL, Interest::READ)?;
+        self.epoll.add(&self.mailbox.0[self.index].bell, BELL, Interest::READ)?;
         if let Some(udp) = &self.udp {
             self.epoll.add(udp, UDP, Interest::READ)?;
         }
@@ -276,17 +276,24 @@ impl<S: Service> Thread<S> {
     }
 
     fn open_inbox(&mut self) {
-        for who in self.inboxes[self.index].take() {
-            self.resume(who);
+        for mail in self.mailbox.0[self.index].take() {
+            match mail {
+                Mail::Resume(who) => self.resume(who),
+                Mail::Message(who, msg) => self.call(who, Call::Message(msg)),
+            }
         }
     }
 
     fn resume(&mut self, who: Handle) {
         let Some(conn) = self.conns.get_mut(who) else { return };
-        if conn.paused {
-            conn.paused = false;
+        if !std::mem::take(&mut conn.paused) || conn.closing {
+            return;
+        }
+        if conn.fin || conn.rx.len() >= conn.want {
             let queue = self.env.queue(&conn.rx, None);
             self.recv(who, queue);
+        } else {
+            self.settle(who);
         }
     }
 
@@ -330,8 +337,8 @@ impl<S: Service> Thread<S> {
         self.carry_out(who, answer);
     }
 
-    fn call(&mut self, who: Handle, call: Call) {
-        let Some(conn) = self.conns.get_mut(who) else { return };
+    fn call(&mut self, who: Handle, call: Call<S::Msg>) {
+        let Some(conn) = self.conns.get_mut(who).filter(|c| !c.closing) else { return };
         let answer = self.env.call(who, conn, call);
         self.carry_out(who, answer);
     }
@@ -373,13 +380,7 @@ impl<S: Service> Thread<S> {
             match op {
                 Op::Timer(at) => self.set_deadline(who, Some(at)),
                 Op::Connect(dst, state) => self.connect(dst, state),
-                Op::Resume(other) => {
-                    let other = other.handle();
-                    match self.inboxes.get(other.group().index()) {
-                        Some(inbox) => inbox.resume(other),
-                        None => debug_assert!(false, "a handle of no thread"),
-                    }
-                }
+                Op::Resume(other) => self.mailbox.resume(other),
             }
         }
     }

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use abi::{Dead, Peer};
 use units::CoreId;
 
@@ -37,6 +39,12 @@ pub trait Service: Send + Sync + Sized + 'static {
 
     /// Makes the state of one elastic thread, at start.
     fn core(&self, id: CoreId) -> Self::Core;
+
+    /// Connections that this elastic thread opens at start; each is answered by `connected` or `closed`.
+    fn dial(&self, core: &mut Self::Core) -> Vec<(SocketAddr, Self::Conn)> {
+        let _ = core;
+        Vec::new()
+    }
 
     /// A peer has opened a connection (`knock`). `None` rejects it with a reset.
     fn accept(&self, core: &mut Self::Core, peer: &Peer) -> Option<Self::Conn>;

@@ -11,7 +11,7 @@ pub struct Caps {
     pub tso: bool,
     /// Received frames may be larger than the MTU: several segments of one flow, joined.
     pub large_rx: bool,
-    /// Payload in several pieces costs no copy.
+    /// Payload in several pieces costs no copy beyond those that the NIC makes anyway.
     pub gather: bool,
     /// Who brings frames to the right core.
     pub steering: Steering,

@@ -16,8 +16,10 @@
 
 mod caps;
 mod frame;
+mod pcap;
 mod queue;
 
 pub use caps::{Caps, Steering};
 pub use frame::{CsumStart, Gso, RxFrame, RxPools, TxFrame, TxFull};
+pub use pcap::Pcap;
 pub use queue::{Nic, Queue, QueueCounters};

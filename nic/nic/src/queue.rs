@@ -49,8 +49,8 @@ pub trait Queue: Send {
     /// the queue can only be polled.
     fn wait_fd(&self) -> Option<RawFd>;
 
-    /// Arms the doorbell. False: frames wait already, so do not sleep. Either way
-    /// [`after_sleep`](Self::after_sleep) comes next.
+    /// Arms the doorbell. False: frames wait already, nothing is armed, and there is no sleep. True: sleep may follow, and then
+    /// [`after_sleep`](Self::after_sleep).
     fn before_sleep(&mut self) -> bool;
 
     /// Disarms the doorbell.

@@ -30,7 +30,7 @@
 //! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
 //! | `congestion` | slow start, congestion avoidance, NewReno (RFC 5681, 6582) |
 //! | `sack` | the scoreboards of sender and receiver (RFC 2018, 6675) |
-//! | `listen` | a half-open passive connection in 48 bytes |
+//! | `listen` | a half-open passive connection in 32 bytes |
 //! | `cookie` | SYN cookies: a half-open connection in no bytes at all (RFC 4987) |
 //! | `isn` | initial sequence numbers (RFC 6528), timestamp offsets |
 //! | `outcome` | the answers: `Arrival`, `Emit`, `Events`, `CloseReason`, `DropReason` |
@@ -39,13 +39,20 @@
 //! (accepted as ordinary data), ECN, TCP Fast Open, RACK-TLP, DSACK.
 #![forbid(unsafe_code)]
 
+mod arrives;
 mod config;
+mod congestion;
 pub mod cookie;
 pub mod isn;
 pub mod listen;
 mod outcome;
+mod output;
+mod rto;
+mod sack;
 mod state;
 mod tcb;
+mod timers;
+mod user;
 
 pub use config::{Config, KeepAlive};
 pub use cookie::SynCookies;

@@ -1,9 +1,158 @@
-//! stub
+use std::fmt;
+use std::ops::BitOr;
+
 use units::Nanos;
 use wire::Seq;
-use wire::tcp::Segment;
+use wire::tcp::{Segment, Timestamps};
 
-use crate::{Arrival, Config, Emit, State};
+use crate::congestion::{Phase, SSTHRESH_START};
+use crate::sack::{HELD_MAX, Ranges, SACKED_MAX};
+use crate::{Config, State};
+
+/// The segment size of a peer that names none (RFC 9293 section 3.7.1, MUST-15).
+const DEFAULT_MSS: u16 = 536;
+/// Smaller announcements are read as this: they would only make us send headers.
+const MIN_MSS: u16 = 64;
+/// What the timestamps option takes of every segment (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u16 = 12;
+
+/// The transmission control block (RFC 9293 section 3.3.1): all that the engine knows of one connection.
+///
+/// ```text
+///   send:      snd.una          snd.nxt          snd.end        una + wnd
+///     ---acked---|---in flight----|---admitted-----|              |        FIN, once closed, is at snd.end
+///                ^ head of the caller's send queue
+///   receive:                    rcv.nxt                        rcv.edge
+///     ---consumed---|---unread----|---held runs and gaps---------|         rcv.edge: what the peer was promised
+/// ```
+///
+/// 256 bytes; in-order data and plain ACKs touch the first two cache lines.
+#[derive(Clone)]
+#[repr(C)]
+pub struct Tcb {
+    // What every segment touches.
+    pub(crate) snd_una: Seq,
+    pub(crate) snd_nxt: Seq,
+    /// The end of what the user was admitted.
+    pub(crate) snd_end: Seq,
+    /// SND.WND in bytes.
+    pub(crate) snd_wnd: u32,
+    pub(crate) cwnd: u32,
+    pub(crate) rcv_nxt: Seq,
+    /// The largest RCV.NXT + RCV.WND ever advertised.
+    pub(crate) rcv_edge: Seq,
+    /// Last.ACK.sent of RFC 7323.
+    pub(crate) last_ack_sent: Seq,
+    pub(crate) ts_recent: u32,
+    pub(crate) ts_offset: u32,
+    /// In-order bytes that the application has not consumed.
+    pub(crate) unread: u32,
+    pub(crate) bits: Bits,
+    pub(crate) state: State,
+    pub(crate) phase: Phase,
+    /// Retransmission or persist ([`Bits::PERSIST`]).
+    pub(crate) rtx_at: Nanos,
+    /// Delayed ACK.
+    pub(crate) ack_at: Nanos,
+    // What most segments touch.
+    /// When the timed segment was sent, and the end of it.
+    pub(crate) rtt_at: Nanos,
+    pub(crate) rtt_seq: Seq,
+    pub(crate) snd_wl1: Seq,
+    pub(crate) snd_wl2: Seq,
+    /// MAX.SND.WND of RFC 5961 and RFC 9293 section 3.8.6.2.1.
+    pub(crate) snd_wnd_max: u32,
+    pub(crate) ssthresh: u32,
+    /// Bytes acknowledged towards the next step of congestion avoidance.
+    pub(crate) credit: u32,
+    /// When an acceptable segment last arrived.
+    pub(crate) last_rcv: Nanos,
+    /// When something was last sent, in stamps of 2^20 ns.
+    pub(crate) last_snd: u32,
+    /// SRTT in eighths of a microsecond, 0 before the first sample; RTTVAR in quarters.
+    pub(crate) srtt8: u32,
+    pub(crate) rttvar4: u32,
+    pub(crate) rto_us: u32,
+    /// Payload bytes per segment: SMSS.
+    pub(crate) smss: u16,
+    /// The largest segment seen: an estimate of the peer's SMSS.
+    pub(crate) rcv_mss: u16,
+    pub(crate) snd_shift: u8,
+    pub(crate) rcv_shift: u8,
+    pub(crate) dupacks: u8,
+    pub(crate) backoff: u8,
+    // What trouble and age touch.
+    /// Keep-alive, FIN-WAIT-2 or TIME-WAIT, by the state.
+    pub(crate) long_at: Nanos,
+    /// HighRxt of RFC 6675: what lies before has been sent again.
+    pub(crate) rxt: Seq,
+    /// RecoveryPoint of RFC 6675.
+    pub(crate) recover: Seq,
+    pub(crate) rcv_buf: u32,
+    /// When a challenge ACK was last sent, in stamps.
+    pub(crate) challenged: u32,
+    /// Where the peer's FIN is, if it arrived out of order ([`Bits::FIN_HELD`]).
+    pub(crate) rcv_fin: Seq,
+    /// The initial window in segments.
+    pub(crate) iw: u16,
+    /// Retransmissions (or probes) since the peer last answered.
+    pub(crate) retries: u8,
+    /// Keep-alive probes since the peer last answered.
+    pub(crate) probes: u8,
+    /// Duplicate ACKs to be sent.
+    pub(crate) dups_due: u8,
+    pub(crate) sacked: Ranges<SACKED_MAX>,
+    pub(crate) held: Ranges<HELD_MAX>,
+}
+
+const _: () = assert!(size_of::<Tcb>() <= 280);
+const _: () = assert!(std::mem::offset_of!(Tcb, rtt_at) == 64);
+
+/// Facts about a connection that are either so or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bits(pub(crate) u16);
+
+impl Bits {
+    /// Timestamps are in use (Snd.TS.OK).
+    pub(crate) const TS: Bits = Bits(1);
+    /// SACK is in use.
+    pub(crate) const SACK: Bits = Bits(1 << 1);
+    /// The user has closed: a FIN follows the data.
+    pub(crate) const FIN: Bits = Bits(1 << 2);
+    /// The user has closed for receiving too.
+    pub(crate) const GONE: Bits = Bits(1 << 3);
+    /// The user was refused and wants to hear when it may send.
+    pub(crate) const WANT: Bits = Bits(1 << 4);
+    /// An ACK is due now.
+    pub(crate) const ACK_NOW: Bits = Bits(1 << 5);
+    /// A zero-window or keep-alive probe is due now.
+    pub(crate) const PROBE: Bits = Bits(1 << 6);
+    /// A segment is being timed.
+    pub(crate) const TIMING: Bits = Bits(1 << 7);
+    /// The peer's FIN arrived out of order.
+    pub(crate) const FIN_HELD: Bits = Bits(1 << 8);
+    /// The override of the sender's SWS avoidance.
+    pub(crate) const FORCE: Bits = Bits(1 << 9);
+    /// The rescue retransmission of this recovery is spent.
+    pub(crate) const RESCUED: Bits = Bits(1 << 10);
+    /// `rtx_at` is the persist timer.
+    pub(crate) const PERSIST: Bits = Bits(1 << 11);
+    /// The segment at snd.una is to be sent again at once.
+    pub(crate) const HEAD_LOST: Bits = Bits(1 << 12);
+    /// The SYN (or SYN-ACK) is to be sent.
+    pub(crate) const SYN_DUE: Bits = Bits(1 << 13);
+    /// snd.una is where the last repair ended.
+    pub(crate) const AT_RECOVER: Bits = Bits(1 << 14);
+    /// The congestion window held the sender back.
+    pub(crate) const LIMITED: Bits = Bits(1 << 15);
+}
+
+impl BitOr for Bits {
+    type Output = Bits;
+    fn bitor(self, other: Bits) -> Bits {
+        Bits(self.0 | other.0)
+    }
+}
 
 /// The purposes of a connection's timers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -22,107 +171,399 @@ pub enum Timer {
     TimeWait,
 }
 
-/// The transmission control block (RFC 9293 section 3.3.1): all that the engine knows of one connection.
-#[derive(Clone, Debug)]
-pub struct Tcb {
-    state: State,
+/// What both ends agreed on in their SYNs, and where they start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) iss: Seq,
+    pub(crate) irs: Seq,
+    pub(crate) mss: Option<u16>,
+    /// The peer's shift, if both offered one.
+    pub(crate) wscale: Option<u8>,
+    pub(crate) sack: bool,
+    /// TS.Recent, if both offered timestamps.
+    pub(crate) ts_recent: Option<u32>,
+    pub(crate) ts_offset: u32,
 }
 
-#[allow(unused_variables, missing_docs)]
+impl Handshake {
+    /// What a SYN leads to under our configuration.
+    pub(crate) fn of_syn(cfg: &Config, iss: Seq, ts_offset: u32, seg: &Segment) -> Handshake {
+        Handshake {
+            iss,
+            irs: seg.seq,
+            mss: seg.opts.mss,
+            wscale: cfg.shift().and(seg.opts.wscale),
+            sack: cfg.sack && seg.opts.sack_permitted,
+            ts_recent: seg
+                .opts
+                .timestamps
+                .filter(|_| cfg.timestamps)
+                .map(|ts| ts.val),
+            ts_offset,
+        }
+    }
+}
+
 impl Tcb {
-    /// OPEN, active: a connection in SYN-SENT whose first [`Tcb::poll_transmit`] yields the SYN.
+    /// OPEN, active (RFC 9293 section 3.10.1): a connection in SYN-SENT whose first [`Tcb::poll_transmit`] yields the
+    /// SYN with sequence number `isn`.
     pub fn connect(now: Nanos, cfg: &Config, isn: Seq) -> Tcb {
-        Tcb { state: State::SynSent }
+        Tcb::connect_with_ts_offset(now, cfg, isn, 0)
     }
-    /// As [`Tcb::connect`] with the offset of the timestamp clock, from [`crate::IsnKey::ts_offset`].
+
+    /// As [`Tcb::connect`], with the offset of the timestamp clock ([`crate::IsnKey::ts_offset`]) that keeps our uptime to
+    /// ourselves (RFC 7323 section 7.1).
     pub fn connect_with_ts_offset(now: Nanos, cfg: &Config, isn: Seq, ts_offset: u32) -> Tcb {
-        Tcb { state: State::SynSent }
+        Tcb {
+            snd_una: isn,
+            snd_nxt: isn,
+            snd_end: isn + 1,
+            snd_wnd: 0,
+            cwnd: u32::from(DEFAULT_MSS),
+            rcv_nxt: Seq(0),
+            rcv_edge: Seq(0),
+            last_ack_sent: Seq(0),
+            ts_recent: 0,
+            ts_offset,
+            unread: 0,
+            bits: Bits::SYN_DUE,
+            state: State::SynSent,
+            phase: Phase::Open,
+            rtx_at: Nanos::MAX,
+            ack_at: Nanos::MAX,
+            rtt_at: now,
+            rtt_seq: isn,
+            snd_wl1: Seq(0),
+            snd_wl2: Seq(0),
+            snd_wnd_max: 0,
+            ssthresh: SSTHRESH_START,
+            credit: 0,
+            last_rcv: now,
+            last_snd: stamp(now),
+            srtt8: 0,
+            rttvar4: 0,
+            rto_us: u32::try_from(cfg.rto_initial.micros()).unwrap_or(u32::MAX),
+            smss: DEFAULT_MSS,
+            rcv_mss: DEFAULT_MSS.min(cfg.mss),
+            snd_shift: 0,
+            rcv_shift: 0,
+            dupacks: 0,
+            backoff: 0,
+            long_at: Nanos::MAX,
+            rxt: isn,
+            recover: isn,
+            rcv_buf: cfg.rcv_wnd,
+            challenged: stamp(now).wrapping_sub(1 << 31),
+            rcv_fin: Seq(0),
+            iw: cfg.iw(),
+            retries: 0,
+            probes: 0,
+            dups_due: 0,
+            sacked: Ranges::EMPTY,
+            held: Ranges::EMPTY,
+        }
     }
-    /// SEGMENT ARRIVES. `keep_ooo`: the caller has a buffer for out-of-order payload.
-    pub fn segment_arrives(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
-        Arrival::default()
+
+    /// A connection whose handshake `seg` completes, on the passive side.
+    pub(crate) fn accepted(now: Nanos, cfg: &Config, shake: &Handshake, seg: &Segment) -> Tcb {
+        let mut tcb = Tcb::connect_with_ts_offset(now, cfg, shake.iss, shake.ts_offset);
+        tcb.clear(Bits::SYN_DUE);
+        tcb.agree(cfg, shake);
+        tcb.snd_una = shake.iss + 1;
+        tcb.snd_nxt = tcb.snd_una;
+        tcb.rxt = tcb.snd_una;
+        tcb.snd_wl1 = seg.seq;
+        tcb.snd_wl2 = seg.ack;
+        tcb.snd_wnd = u32::from(seg.wnd) << tcb.snd_shift;
+        tcb.snd_wnd_max = tcb.snd_wnd;
+        tcb.last_ack_sent = tcb.rcv_nxt;
+        tcb.enter_established(now, cfg);
+        tcb
     }
-    /// The next segment to send; call until `None`.
-    pub fn poll_transmit(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
-        None
+
+    /// Takes over what the SYNs said.
+    pub(crate) fn agree(&mut self, cfg: &Config, shake: &Handshake) {
+        let Handshake {
+            iss: _,
+            irs,
+            mss,
+            wscale,
+            sack,
+            ts_recent,
+            ts_offset,
+        } = *shake;
+        self.ts_offset = ts_offset;
+        if let Some(shift) = wscale {
+            // RFC 7323 section 2.3: "a shift count ... greater than 14 ... use 14".
+            self.snd_shift = shift.min(14);
+            self.rcv_shift = cfg.shift().unwrap_or(0);
+        }
+        if sack {
+            self.set(Bits::SACK);
+        }
+        if let Some(val) = ts_recent {
+            self.set(Bits::TS);
+            self.ts_recent = val;
+        }
+        // RFC 9293 section 3.7.1, MUST-16: the smaller of both, less the options of every segment (RFC 6691).
+        let mss = mss.unwrap_or(DEFAULT_MSS).min(cfg.mss).max(MIN_MSS);
+        self.smss = if ts_recent.is_some() {
+            mss - TIMESTAMPS_LEN
+        } else {
+            mss
+        };
+        self.cwnd = self.initial_cwnd();
+        self.rcv_nxt = irs + 1;
+        // What the window field of our SYN could promise.
+        self.rcv_edge = self.rcv_nxt + self.rcv_buf.min(u32::from(u16::MAX));
     }
-    pub fn send_window(&self) -> u32 {
-        0
+
+    /// The state after the handshake.
+    pub(crate) fn enter_established(&mut self, now: Nanos, cfg: &Config) {
+        self.state = State::Established;
+        self.last_rcv = now;
+        if let Some(keep) = cfg.keepalive {
+            self.long_at = now + keep.idle;
+        }
     }
-    /// Admits up to `n` bytes that the caller appends to its send queue; returns how many.
-    pub fn send(&mut self, now: Nanos, n: u32) -> u32 {
-        0
+
+    /// CLOSED: nothing is sent any more.
+    pub(crate) fn enter_closed(&mut self) {
+        self.state = State::Closed;
+        self.phase = Phase::Open;
+        self.bits = Bits(self.bits.0 & (Bits::TS | Bits::SACK).0);
+        self.dups_due = 0;
+        (self.rtx_at, self.ack_at, self.long_at) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
     }
-    pub fn consumed(&mut self, n: u32) {}
-    /// Half-close: a FIN after the queued data; receiving goes on.
-    pub fn shutdown(&mut self, now: Nanos, cfg: &Config) -> Arrival {
-        Arrival::default()
+
+    #[inline]
+    pub(crate) fn has(&self, bits: Bits) -> bool {
+        self.bits.0 & bits.0 != 0
     }
-    /// Close both ways: as shutdown, and data that still arrives is answered by a reset. With delivered bytes not
-    /// yet `consumed`: resets at once (RFC 9293 section 3.6.1 SHLD-3), `closed` is set and `reply` is the RST.
-    pub fn close(&mut self, now: Nanos, cfg: &Config) -> Arrival {
-        Arrival::default()
+
+    #[inline]
+    pub(crate) fn set(&mut self, bits: Bits) {
+        self.bits.0 |= bits.0;
     }
-    /// ABORT: RST (if the state needs one); the block is CLOSED after.
-    pub fn abort(&mut self) -> Option<Emit> {
-        None
+
+    #[inline]
+    pub(crate) fn clear(&mut self, bits: Bits) {
+        self.bits.0 &= !bits.0;
     }
-    pub fn deadline(&self) -> Nanos {
-        Nanos::MAX
+
+    /// Sequence numbers sent and not acknowledged (FlightSize of RFC 5681).
+    #[inline]
+    pub(crate) fn flight(&self) -> u32 {
+        self.snd_nxt.since(self.snd_una)
     }
-    pub fn timeout(&mut self, now: Nanos, cfg: &Config) -> Arrival {
-        Arrival::default()
+
+    /// Whether our FIN has been sent.
+    #[inline]
+    pub(crate) fn fin_sent(&self) -> bool {
+        self.snd_nxt.gt(self.snd_end)
     }
+
+    /// Our timestamp clock: milliseconds (RFC 7323 section 5.4), displaced per connection.
+    #[inline]
+    pub(crate) fn ts_now(&self, now: Nanos) -> u32 {
+        ts_clock(now).wrapping_add(self.ts_offset)
+    }
+
+    #[inline]
+    pub(crate) fn timestamps(&self, now: Nanos) -> Option<Timestamps> {
+        self.has(Bits::TS).then(|| Timestamps {
+            val: self.ts_now(now),
+            ecr: self.ts_recent,
+        })
+    }
+
+    /// The state of the connection.
+    #[inline]
     pub fn state(&self) -> State {
         self.state
     }
+
+    /// SND.UNA: the oldest unacknowledged sequence number, where the caller's send queue begins.
+    #[inline]
     pub fn snd_una(&self) -> Seq {
-        Seq(0)
+        self.snd_una
     }
+
+    /// SND.NXT: the next sequence number to be sent.
+    #[inline]
     pub fn snd_nxt(&self) -> Seq {
-        Seq(0)
+        self.snd_nxt
     }
-    pub fn rcv_nxt(&self) -> Seq {
-        Seq(0)
-    }
-    /// Payload bytes in the send queue: sent and not acknowledged, and admitted but not sent.
-    pub fn unacked(&self) -> u32 {
-        0
-    }
-    /// Payload bytes admitted but never sent.
-    pub fn unsent(&self) -> u32 {
-        0
-    }
-    /// In-order bytes delivered and not yet consumed.
-    pub fn unread(&self) -> u32 {
-        0
-    }
-    /// Payload bytes per segment (options already taken off).
-    pub fn mss(&self) -> u16 {
-        0
-    }
-    pub fn srtt(&self) -> Option<Nanos> {
-        None
-    }
-    pub fn rto(&self) -> Nanos {
-        Nanos::ZERO
-    }
-    pub fn cwnd(&self) -> u32 {
-        0
-    }
+
+    /// SND.WND in bytes.
+    #[inline]
     pub fn snd_wnd(&self) -> u32 {
-        0
+        self.snd_wnd
     }
-    /// The right edge of the window that the peer was told: never moves back.
+
+    /// The congestion window in bytes.
+    #[inline]
+    pub fn cwnd(&self) -> u32 {
+        self.cwnd
+    }
+
+    /// The slow-start threshold in bytes.
+    #[inline]
+    pub fn ssthresh(&self) -> u32 {
+        self.ssthresh
+    }
+
+    /// RCV.NXT: the next sequence number expected.
+    #[inline]
+    pub fn rcv_nxt(&self) -> Seq {
+        self.rcv_nxt
+    }
+
+    /// The right edge of the receive window as far as it was ever advertised. Never moves back.
+    #[inline]
     pub fn rcv_edge(&self) -> Seq {
-        Seq(0)
+        self.rcv_edge
     }
-    /// Armed timers, for dumps.
-    pub fn timers(&self) -> impl Iterator<Item = (Timer, Nanos)> + '_ {
-        std::iter::empty()
+
+    /// Payload bytes per segment (SMSS): what options take is already off.
+    #[inline]
+    pub fn mss(&self) -> u16 {
+        self.smss
     }
-    /// What must hold between any two calls; for tests.
+
+    /// Payload bytes in the send queue: sent and unacknowledged, and admitted but not sent.
+    #[inline]
+    pub fn unacked(&self) -> u32 {
+        if self.state.is_synchronized() && self.snd_una.lt(self.snd_end) {
+            self.snd_end.since(self.snd_una)
+        } else {
+            0
+        }
+    }
+
+    /// Payload bytes admitted but never sent.
+    #[inline]
+    pub fn unsent(&self) -> u32 {
+        if self.state.is_synchronized() && self.snd_nxt.lt(self.snd_end) {
+            self.snd_end.since(self.snd_nxt)
+        } else {
+            0
+        }
+    }
+
+    /// In-order bytes delivered to the caller and not yet consumed by the application.
+    #[inline]
+    pub fn unread(&self) -> u32 {
+        self.unread
+    }
+
+    /// The smoothed round-trip time, once there is a sample.
+    pub fn srtt(&self) -> Option<Nanos> {
+        (self.srtt8 != 0).then(|| Nanos(u64::from(self.srtt8) * 125))
+    }
+
+    /// The retransmission timeout without back-off.
+    pub fn rto(&self) -> Nanos {
+        Nanos::from_micros(u64::from(self.rto_us))
+    }
+
+    /// The invariants that hold between any two calls, for tests and watchdogs.
+    ///
+    /// # Errors
+    /// The name of the first one that does not hold.
     pub fn invariants(&self) -> Result<(), &'static str> {
+        let check = |ok: bool, name| if ok { Ok(()) } else { Err(name) };
+        check(self.snd_una.le(self.snd_nxt), "snd.una <= snd.nxt")?;
+        check(
+            self.snd_nxt.le(self.snd_end + 1),
+            "snd.nxt <= snd.end + FIN",
+        )?;
+        check(
+            !self.fin_sent() || self.has(Bits::FIN) || self.state == State::Closed,
+            "FIN sent only if closed",
+        )?;
+        check(
+            self.snd_una.le(self.rxt) && self.rxt.le(self.snd_nxt),
+            "snd.una <= rxt <= snd.nxt",
+        )?;
+        check(self.rcv_nxt.le(self.rcv_edge), "rcv.nxt <= edge")?;
+        let offered = self.rcv_edge.since(self.rcv_nxt);
+        check(
+            offered <= self.rcv_buf.max(u32::from(u16::MAX)),
+            "window <= buffer",
+        )?;
+        check(
+            self.cwnd >= u32::from(self.smss) || !self.state.is_synchronized(),
+            "cwnd >= SMSS",
+        )?;
+        let ascending = |r: &[(Seq, Seq)]| r.iter().all(|(l, r)| l.lt(*r));
+        check(
+            ascending(self.sacked.as_slice()) && ascending(self.held.as_slice()),
+            "no empty range",
+        )?;
+        let within = |(l, r): &(Seq, Seq)| l.gt(self.snd_una) && r.le(self.snd_nxt);
+        check(
+            self.sacked.as_slice().iter().all(within),
+            "sacked within flight",
+        )?;
+        let ahead = |(l, r): &(Seq, Seq)| l.gt(self.rcv_nxt) && r.le(self.rcv_edge);
+        check(self.held.as_slice().iter().all(ahead), "held within window")?;
+        let closed = self.state == State::Closed;
+        check(
+            closed || self.flight() == 0 || self.rtx_at != Nanos::MAX,
+            "flight needs a timer",
+        )?;
+        check(
+            self.state != State::TimeWait || self.long_at != Nanos::MAX,
+            "TIME-WAIT needs a timer",
+        )?;
+        check(
+            !closed || self.deadline() == Nanos::MAX,
+            "CLOSED has no timer",
+        )
+    }
+}
+
+/// The timestamp clock before the offset.
+#[inline]
+pub(crate) fn ts_clock(now: Nanos) -> u32 {
+    now.millis() as u32
+}
+
+/// A coarse instant: 2^20 ns, about a millisecond, on a circle of 52 days.
+#[inline]
+pub(crate) fn stamp(now: Nanos) -> u32 {
+    (now.0 >> 20) as u32
+}
+
+impl fmt::Debug for Tcb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Tcb {
+    /// One line: `ESTABLISHED snd 1..101..101 wnd 65535 cwnd 14480 open | rcv 7..65542 unread 0 | rto 50.000ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} snd {:?}..{:?}..{:?}",
+            self.state, self.snd_una, self.snd_nxt, self.snd_end
+        )?;
+        write!(
+            f,
+            " wnd {} cwnd {} {:?}",
+            self.snd_wnd, self.cwnd, self.phase
+        )?;
+        write!(
+            f,
+            " | rcv {:?}..{:?} unread {}",
+            self.rcv_nxt, self.rcv_edge, self.unread
+        )?;
+        write!(f, " | rto {:?}", self.rto())?;
+        for (timer, at) in self.timers() {
+            write!(f, " {timer:?}@{at:?}")?;
+        }
         Ok(())
     }
 }

@@ -33,7 +33,9 @@ pub struct Header {
 /// [`Malformed::Truncated`] below 14 bytes.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<(Header, &[u8]), Malformed> {
-    let (head, payload) = frame.split_first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
+    let (head, payload) = frame
+        .split_first_chunk::<HEADER>()
+        .ok_or(Malformed::Truncated)?;
     Ok((Header::of(head), payload))
 }
 
@@ -60,13 +62,20 @@ impl Header {
     /// [`Malformed::Truncated`] below 14 bytes.
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<Header, Malformed> {
-        frame.first_chunk().map(Header::of).ok_or(Malformed::Truncated)
+        frame
+            .first_chunk()
+            .map(Header::of)
+            .ok_or(Malformed::Truncated)
     }
 
     /// Writes the header to the front of `out` and returns its length. Panics if `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Header { dst, src, ethertype } = *self;
+        let Header {
+            dst,
+            src,
+            ethertype,
+        } = *self;
         let out: &mut [u8; HEADER] = out.first_chunk_mut().expect("room for an Ethernet header");
         out[..6].copy_from_slice(&dst.0);
         out[6..12].copy_from_slice(&src.0);

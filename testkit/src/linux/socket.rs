@@ -58,13 +58,15 @@ impl User {
             Call::Connect => {
                 let socket = self.socket().map_err(text)?;
                 os::connect(&socket, remote()).map_err(text)?;
-                self.established(TcpStream::from(socket)).map_err(text)?;
+                // A connection that is being opened would delay the ACK of its handshake: see `connected`.
+                self.stream = Some(TcpStream::from(socket));
             }
             Call::Accept => {
                 let listener = self.listener.as_ref().ok_or("nobody listens")?;
                 let (stream, _) = patiently(|| listener.accept()).map_err(text)?;
                 stream.set_nonblocking(true).map_err(text)?;
-                self.established(stream).map_err(text)?;
+                delay_acks(&stream).map_err(text)?;
+                self.stream = Some(stream);
             }
             Call::Send { bytes, .. } => {
                 let data = stream(self.written, bytes as usize);
@@ -101,13 +103,6 @@ impl User {
         Ok(socket)
     }
 
-    fn established(&mut self, stream: TcpStream) -> io::Result<()> {
-        // No "quick acknowledgments" at the beginning: RFC 9293 section 3.8.6.3 from the first segment on.
-        os::set(&stream, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0)?;
-        self.stream = Some(stream);
-        Ok(())
-    }
-
     fn open(&self) -> io::Result<&TcpStream> {
         self.stream.as_ref().ok_or_else(|| io::Error::other("there is no connection to call"))
     }
@@ -141,7 +136,8 @@ impl User {
             Check::State(wanted) => (rows.connection == Some(wanted), state),
             Check::Connected => {
                 let done = !matches!(rows.connection, None | Some(State::SynSent | State::SynReceived));
-                (done && self.stream.is_some(), state)
+                let told = done && self.open().and_then(delay_acks).is_ok();
+                (told, state)
             }
             Check::Readable(n) => {
                 let waiting = self.open().and_then(os::readable).map_err(|e| e.to_string())?;
@@ -193,6 +189,11 @@ impl Drop for User {
             let _ = os::set_abort_on_close(stream.as_fd());
         }
     }
+}
+
+/// No "quick acknowledgments" at the beginning of a connection: RFC 9293 section 3.8.6.3 from the first segment on.
+fn delay_acks(stream: &TcpStream) -> io::Result<()> {
+    os::set(stream, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0)
 }
 
 /// Tries until the kernel no longer says "not now".

@@ -2,12 +2,28 @@ use super::*;
 use proptest::prelude::*;
 
 pub(crate) fn any_options() -> impl Strategy<Value = Options> {
-    let ts = proptest::option::of((any::<u32>(), any::<u32>()).prop_map(|(val, ecr)| Timestamps { val, ecr }));
-    let sacks = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4)
-        .prop_map(|v| v.into_iter().map(|(l, r)| (Seq(l), Seq(r))).collect::<SackBlocks>());
-    (proptest::option::of(any::<u16>()), proptest::option::of(0u8..15), any::<bool>(), ts, sacks).prop_map(
-        |(mss, wscale, sack_permitted, timestamps, sacks)| Options { mss, wscale, sack_permitted, timestamps, sacks },
+    let ts = proptest::option::of(
+        (any::<u32>(), any::<u32>()).prop_map(|(val, ecr)| Timestamps { val, ecr }),
+    );
+    let sacks = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4).prop_map(|v| {
+        v.into_iter()
+            .map(|(l, r)| (Seq(l), Seq(r)))
+            .collect::<SackBlocks>()
+    });
+    (
+        proptest::option::of(any::<u16>()),
+        proptest::option::of(0u8..15),
+        any::<bool>(),
+        ts,
+        sacks,
     )
+        .prop_map(|(mss, wscale, sack_permitted, timestamps, sacks)| Options {
+            mss,
+            wscale,
+            sack_permitted,
+            timestamps,
+            sacks,
+        })
 }
 
 proptest! {
@@ -43,12 +59,12 @@ proptest! {
 #[test]
 fn lengths_that_cannot_be_are_malformed() {
     for bytes in [
-        &[MSS][..],                                 // no length
-        &[MSS, 0, 5, 0xb4],                         // zero: would never advance
-        &[99, 1, 0, 0],                             // one: unknown kinds need a sound length, too
-        &[MSS, 5, 5, 0xb4],                         // past the end
-        &[NOP, NOP, TIMESTAMPS, 10, 0, 0, 0, 0],    // past the end
-        &[NOP, NOP, SACK, 255],                     // far past the end
+        &[MSS][..],                              // no length
+        &[MSS, 0, 5, 0xb4],                      // zero: would never advance
+        &[99, 1, 0, 0],                          // one: unknown kinds need a sound length, too
+        &[MSS, 5, 5, 0xb4],                      // past the end
+        &[NOP, NOP, TIMESTAMPS, 10, 0, 0, 0, 0], // past the end
+        &[NOP, NOP, SACK, 255],                  // far past the end
     ] {
         assert_eq!(Options::parse(bytes), Err(Malformed::Option), "{bytes:?}");
     }
@@ -57,14 +73,38 @@ fn lengths_that_cannot_be_are_malformed() {
 #[test]
 fn unknown_kinds_and_wrong_sizes_are_skipped() {
     let bytes = [
-        99, 4, 1, 2, // unknown
-        MSS, 3, 9, // an MSS of one byte
-        SACK, 6, 1, 2, 3, 4, // half a block
-        WSCALE, 3, 200, // too large: 14
-        SACK_PERMITTED, 3, 0, // with a value
-        MSS, 4, 5, 0xb4, END, MSS, 0, // nothing counts after the end
+        99,
+        4,
+        1,
+        2, // unknown
+        MSS,
+        3,
+        9, // an MSS of one byte
+        SACK,
+        6,
+        1,
+        2,
+        3,
+        4, // half a block
+        WSCALE,
+        3,
+        200, // too large: 14
+        SACK_PERMITTED,
+        3,
+        0, // with a value
+        MSS,
+        4,
+        5,
+        0xb4,
+        END,
+        MSS,
+        0, // nothing counts after the end
     ];
-    let expected = Options { mss: Some(1460), wscale: Some(14), ..Options::NONE };
+    let expected = Options {
+        mss: Some(1460),
+        wscale: Some(14),
+        ..Options::NONE
+    };
     assert_eq!(Options::parse(&bytes), Ok(expected));
 }
 
@@ -74,12 +114,17 @@ fn linux_syn_layout() {
         mss: Some(1460),
         wscale: Some(7),
         sack_permitted: true,
-        timestamps: Some(Timestamps { val: 0x01020304, ecr: 0 }),
+        timestamps: Some(Timestamps {
+            val: 0x01020304,
+            ecr: 0,
+        }),
         sacks: SackBlocks::EMPTY,
     };
     let mut bytes = [0; 40];
     let len = options.emit(&mut bytes);
-    let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+    let linux = [
+        2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7,
+    ];
     assert_eq!(bytes[..len], linux);
 }
 
@@ -93,6 +138,16 @@ fn timestamps_leave_room_for_three_blocks() {
     };
     let mut bytes = [0; 40];
     assert_eq!((options.wire_len(), options.emit(&mut bytes)), (40, 40));
-    assert_eq!(Options::parse(&bytes).unwrap().sacks, blocks.take(3).collect());
-    assert_eq!(Options { timestamps: None, ..options }.wire_len(), 36);
+    assert_eq!(
+        Options::parse(&bytes).unwrap().sacks,
+        blocks.take(3).collect()
+    );
+    assert_eq!(
+        Options {
+            timestamps: None,
+            ..options
+        }
+        .wire_len(),
+        36
+    );
 }

@@ -1,0 +1,265 @@
+//! Pinned threads around the turn, and what they do when there is nothing to do.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use mem::MemError;
+use netstack::{Metrics, Shared, StackConfig};
+use nic::Queue;
+use sync::SleepWord;
+use sys::SysError;
+use sys::wait::EventFd;
+use units::{CoreId, FlowGroupId, Nanos};
+use wire::Tuple;
+
+use crate::turn::ElasticThread;
+use crate::view::App;
+
+/// What an elastic thread does that finds nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Polls on: the least latency, a whole core.
+    Spin,
+    /// Polls for this long, then sleeps on its NIC queue, its bell and the next timer.
+    Adaptive(Nanos),
+}
+
+impl Default for Idle {
+    fn default() -> Idle {
+        Idle::Adaptive(Nanos::from_micros(50))
+    }
+}
+
+/// How the threads run.
+#[derive(Clone, Debug, Default)]
+pub struct RunnerConfig {
+    /// The hardware thread of each elastic thread; those beyond the list float.
+    pub pin: Vec<usize>,
+    /// The idle policy.
+    pub idle: Idle,
+}
+
+/// Why a dataplane did not start.
+#[derive(Debug)]
+pub enum RunError {
+    /// Memory.
+    Mem(MemError),
+    /// The operating system.
+    Sys(SysError),
+    /// Threads or random numbers.
+    Io(std::io::Error),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RunError::Mem(e) => e.fmt(f),
+            RunError::Sys(e) => e.fmt(f),
+            RunError::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<MemError> for RunError {
+    fn from(e: MemError) -> RunError {
+        RunError::Mem(e)
+    }
+}
+
+impl From<SysError> for RunError {
+    fn from(e: SysError) -> RunError {
+        RunError::Sys(e)
+    }
+}
+
+impl From<std::io::Error> for RunError {
+    fn from(e: std::io::Error) -> RunError {
+        RunError::Io(e)
+    }
+}
+
+/// Where a core is woken: the word says whether it sleeps, the bell ends its sleep.
+struct Bed {
+    word: SleepWord,
+    bell: EventFd,
+}
+
+impl Bed {
+    fn wake(&self) {
+        if self.word.wake_needed() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// A running dataplane: its elastic threads.
+pub struct Dataplane {
+    shared: Arc<Shared>,
+    beds: Arc<[Bed]>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Dataplane {
+    /// Starts one elastic thread for each queue.
+    ///
+    /// `flow_group` is the NIC's function from flows to groups. `app` makes what each thread runs.
+    ///
+    /// # Errors
+    /// Memory, descriptors or threads cannot be had, or a thread cannot be pinned.
+    pub fn start<Q, A>(
+        config: StackConfig,
+        queues: Vec<Q>,
+        flow_group: impl Fn(&Tuple) -> FlowGroupId + Send + Sync + 'static,
+        runner: &RunnerConfig,
+        mut app: impl FnMut(CoreId, &Arc<Shared>) -> A,
+    ) -> Result<Dataplane, RunError>
+    where
+        Q: Queue + 'static,
+        A: App + 'static,
+    {
+        let bed = |_| Ok(Bed { word: SleepWord::new(), bell: EventFd::new()? });
+        let beds: Arc<[Bed]> = queues.iter().map(bed).collect::<Result<Vec<_>, SysError>>()?.into();
+        let wakers = beds.clone();
+        let wake = move |core: CoreId| wakers[core.index()].wake();
+        let shared = Arc::new(Shared::new(config, queues.len(), secret()?, flow_group, wake)?);
+        let mut dataplane = Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new() };
+        for (i, queue) in queues.into_iter().enumerate() {
+            let core = CoreId(i as u16);
+            let thread = ElasticThread::new(core, dataplane.shared.clone(), queue)?;
+            let app = app(core, &dataplane.shared);
+            dataplane.spawn(thread, app, runner)?;
+        }
+        Ok(dataplane)
+    }
+
+    fn spawn<Q, A>(&mut self, thread: ElasticThread<Q>, app: A, runner: &RunnerConfig) -> Result<(), RunError>
+    where
+        Q: Queue + 'static,
+        A: App + 'static,
+    {
+        let core = thread.core();
+        let pin = runner.pin.get(core.index()).copied();
+        let mut elastic = Loop { thread, app, idle: runner.idle, beds: self.beds.clone(), stop: self.stop.clone() };
+        let (pinned, outcome) = std::sync::mpsc::sync_channel(1);
+        let handle = std::thread::Builder::new().name(format!("elastic-{}", core.0)).spawn(move || {
+            let placed = pin.map_or(Ok(()), sys::thread::pin);
+            let go = placed.is_ok();
+            // The starter waits for this message, so it can only fail to arrive if the starter has panicked.
+            let _ = pinned.send(placed);
+            if go {
+                elastic.run();
+            }
+        })?;
+        self.threads.push(handle);
+        outcome.recv().unwrap_or(Ok(()))?;
+        Ok(())
+    }
+
+    /// What all cores share: counters, the mailbox.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Ends all connections with RST, then the threads.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for bed in self.beds.iter() {
+            bed.bell.ring();
+        }
+        for t in self.threads.drain(..) {
+            // A panic of an elastic thread has been printed already.
+            let _ = t.join();
+        }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+/// The loop of one elastic thread.
+struct Loop<Q: Queue, A: App> {
+    thread: ElasticThread<Q>,
+    app: A,
+    idle: Idle,
+    beds: Arc<[Bed]>,
+    stop: Arc<AtomicBool>,
+}
+
+impl<Q: Queue, A: App> Loop<Q, A> {
+    fn run(&mut self) {
+        let shared = self.thread.shared().clone();
+        let metrics = shared.metrics(self.thread.core());
+        let mut now = sys::clock::now();
+        let mut last_work = now;
+        self.thread.start(now, &mut self.app);
+        while !self.stop.load(Ordering::Relaxed) {
+            let turn = self.thread.turn(now, sys::clock::now, &mut self.app);
+            let after = sys::clock::now();
+            if turn.work > 0 {
+                metrics.busy_ns.add((after - now).0);
+                metrics.turns_busy.inc();
+                last_work = after;
+            } else {
+                metrics.idle_ns.add((after - now).0);
+            }
+            now = after;
+            if turn.work > 0 || turn.deadline <= now {
+                continue;
+            }
+            match self.idle {
+                Idle::Adaptive(patience) if now - last_work >= patience => now = self.sleep(turn.deadline, now, metrics),
+                _ => std::hint::spin_loop(),
+            }
+        }
+        if let Some(mut stack) = self.thread.stack() {
+            stack.abort_all(sys::clock::now());
+        }
+    }
+
+    /// Sleeps until a frame, a message, the bell or `deadline`. To sleep: say so, look once more at every source, block.
+    fn sleep(&mut self, deadline: Nanos, now: Nanos, metrics: &Metrics) -> Nanos {
+        let core = self.thread.core();
+        let bed = &self.beds[core.index()];
+        let Some(mut stack) = self.thread.stack() else { return now };
+        bed.word.prepare();
+        let queue = stack.nic();
+        let quiet = queue.before_sleep();
+        let fd = queue.wait_fd();
+        drop(stack);
+        let nothing = quiet && !self.thread.shared().has_inbox(core) && !self.stop.load(Ordering::SeqCst);
+        if nothing {
+            let bell = bed.bell.as_raw_fd();
+            let fds = [fd.unwrap_or(bell), bell];
+            // Interrupted or not: the loop looks at everything again.
+            let _ = sys::wait::readable(&fds, deadline - now);
+        }
+        bed.word.cancel();
+        bed.bell.take();
+        if let Some(mut stack) = self.thread.stack() {
+            stack.nic().after_sleep();
+        }
+        let after = sys::clock::now();
+        metrics.sleep_ns.add((after - now).0);
+        after
+    }
+}
+
+/// Key material that no peer can guess.
+fn secret() -> std::io::Result<[u8; 48]> {
+    use std::io::Read;
+    let mut secret = [0; 48];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
+}

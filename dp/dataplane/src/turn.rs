@@ -1,0 +1,146 @@
+//! One turn of an elastic thread: a bounded amount of work, run to completion.
+//!
+//! ```text
+//!   ingest     commands, at most B frames, protocols          under the StackLock
+//!   dispatch   at most B ready connections into the batch     under the StackLock
+//!   App::run   the application, through the gate              nothing held, nothing borrowed
+//!   complete   its syscalls, checked                          under the StackLock
+//!   egress     timers, transmit, doorbell                     under the StackLock
+//! ```
+//!
+//! Adaptive bounded batching (thesis section 2.3.2): B is a bound, never a goal. Nothing waits to fill a batch: a turn takes what is
+//! there, so batches grow only while the core falls behind. A reply never waits behind the next receive batch.
+
+use std::sync::Arc;
+
+use mem::{MemError, Pool, Room};
+use netstack::{Batch, Shared, Stack};
+use nic::Queue;
+use sync::{StackGuard, StackLock};
+use units::{CoreId, Nanos};
+
+use crate::view::{App, BatchView};
+
+/// Bytes of a transmit buffer.
+const TX_BUFFER: u32 = 2048;
+
+/// What a turn came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// Frames, messages, connections, datagrams: 0 means that the turn found nothing to do.
+    pub work: usize,
+    /// The thread must turn again by then.
+    pub deadline: Nanos,
+}
+
+/// An elastic thread: its stack behind the lock, and the state of the executing thread beside it.
+pub struct ElasticThread<Q: Queue> {
+    core: CoreId,
+    shared: Arc<Shared>,
+    stack: Arc<StackLock<Stack<Q>>>,
+    /// Transmit buffers for whatever application code this thread runs.
+    arena: Pool,
+    batch: Batch,
+    bound: usize,
+}
+
+impl<Q: Queue> ElasticThread<Q> {
+    /// The elastic thread of `core`, with all the memory it will ever use.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn new(core: CoreId, shared: Arc<Shared>, nic: Q) -> Result<ElasticThread<Q>, MemError> {
+        let bound = shared.config().batch.max(1);
+        Ok(ElasticThread {
+            core,
+            stack: Arc::new(StackLock::new(Stack::new(core, shared.clone(), nic)?)),
+            arena: Pool::new(Room::Exchange, shared.config().pools.tx, TX_BUFFER)?,
+            batch: Batch::new(bound),
+            bound,
+            shared,
+        })
+    }
+
+    /// Which core this is.
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// What all cores share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The stack, if nobody else has it.
+    pub fn stack(&self) -> Option<StackGuard<'_, Stack<Q>>> {
+        self.stack.try_lock()
+    }
+
+    /// Transmit buffers that are free.
+    pub fn tx_available(&self) -> usize {
+        self.arena.available()
+    }
+
+    /// Lets the application open connections before the first turn.
+    pub fn start(&mut self, now: Nanos, app: &mut impl App) {
+        app.start(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
+        self.complete(now, app);
+        self.egress(now);
+    }
+
+    /// One turn in IX mode: everything that became ready goes through the application in one batch.
+    ///
+    /// `clock` is read again after the application has run.
+    pub fn turn(&mut self, now: Nanos, clock: impl Fn() -> Nanos, app: &mut impl App) -> Turn {
+        let mut work = self.ingest(now);
+        let mut after = now;
+        let dispatched = self.dispatch(self.bound);
+        if dispatched > 0 {
+            work += dispatched;
+            app.run(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
+            after = clock();
+            self.complete(after, app);
+        }
+        let deadline = self.egress(after);
+        Turn { work, deadline }
+    }
+
+    /// Takes in what has come: at most B frames, what other cores forwarded, messages. Returns the amount of work.
+    pub fn ingest(&mut self, now: Nanos) -> usize {
+        self.stack.try_lock().map_or(0, |mut s| s.ingest(now, self.bound).work)
+    }
+
+    /// Moves at most `max` ready connections into the batch. Returns how many, datagrams included.
+    pub fn dispatch(&mut self, max: usize) -> usize {
+        let Some(mut stack) = self.stack.try_lock() else { return 0 };
+        if stack.ready() == 0 {
+            return 0;
+        }
+        let n = stack.dispatch(max, &mut self.batch);
+        stack.metrics().batches.inc();
+        stack.metrics().batch_conns.add(n as u64);
+        n
+    }
+
+    /// Carries out the batch's syscalls and takes its connections back.
+    pub fn complete(&mut self, now: Nanos, app: &mut impl App) {
+        // In IX mode nobody else takes the lock, so this is the only iteration; a lender's pass is short.
+        loop {
+            let Some(mut stack) = self.stack.try_lock() else {
+                std::hint::spin_loop();
+                continue;
+            };
+            stack.complete(now, &mut self.batch);
+            app.returned(&self.batch);
+            stack.recycle(&mut self.batch);
+            return;
+        }
+    }
+
+    /// Transmits. Returns the instant by which the thread must turn again; `now` itself when more is ready already.
+    pub fn egress(&mut self, now: Nanos) -> Nanos {
+        let Some(mut stack) = self.stack.try_lock() else { return now };
+        let deadline = stack.egress(now, &mut self.arena);
+        if stack.ready() > 0 { now } else { deadline }
+    }
+}

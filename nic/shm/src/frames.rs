@@ -1,0 +1,240 @@
+//! A ring of frames from one queue to another.
+//!
+//! ```text
+//!   descriptor   | 0 ... 0 | group 16 | length 16 |     group 0xffff: not hashed
+//!   slot         frame, up to 2048 B
+//! ```
+//!
+//! Descriptors lie together, eight to a cache line. Slots are 33 lines apart: an odd number, so that the first lines of
+//! neighbouring frames fall into different sets of the cache.
+//!
+//! # Soundness
+//! See `memory.rs`. A `Ring` points at one ring of a mapping that it keeps alive; slot numbers are below `slots` because
+//! [`sync::ring`] masks them. A descriptor is read once, checked, and then only the checked copy is used. Which side writes a slot
+//! is up to the indices: a peer that writes out of turn garbles its own frames.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use nic::TxFrame;
+use sync::ring::{Consumer, Ends, Producer};
+use units::{FLOW_GROUPS, FlowGroupId};
+
+use crate::memory::{Memory, Side};
+
+/// The largest frame in bytes, Ethernet header included.
+pub const FRAME_MAX: usize = 2048;
+
+/// Bytes from slot to slot.
+const STRIDE: usize = 33 * 64;
+const _: () = assert!(STRIDE >= FRAME_MAX && STRIDE % 128 == 64);
+
+/// In a descriptor: the sender did not hash this frame.
+const NO_GROUP: u16 = u16::MAX;
+
+/// Bytes of a ring with `slots` slots.
+pub(crate) const fn bytes(slots: u32) -> usize {
+    (size_of::<Ends>() + slots as usize * (size_of::<u64>() + STRIDE)).next_multiple_of(128)
+}
+
+/// One ring in the shared memory.
+struct Ring {
+    ends: NonNull<Ends>,
+    descriptors: NonNull<AtomicU64>,
+    slots: NonNull<u8>,
+    _memory: Arc<Memory>,
+}
+
+// SAFETY: the pointers lead into `_memory`, which may be used from any thread.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Ring {
+        let base = memory.ring(side, from, to);
+        let slots = memory.geometry().ring as usize;
+        // SAFETY: `bytes(slots)` bytes follow `base`: the ends, then the descriptors, then the slots.
+        let (descriptors, bytes) = unsafe {
+            let descriptors = base.add(size_of::<Ends>());
+            (descriptors, descriptors.add(slots * size_of::<u64>()))
+        };
+        Ring {
+            ends: base.cast(),
+            descriptors: descriptors.cast(),
+            slots: bytes,
+            _memory: Arc::clone(memory),
+        }
+    }
+
+    #[inline]
+    fn ends(&self) -> &Ends {
+        // SAFETY: at the start of the ring, aligned, and made of atomics.
+        unsafe { self.ends.as_ref() }
+    }
+
+    /// # Safety
+    /// `slot` is below the number of slots.
+    #[inline]
+    unsafe fn descriptor(&self, slot: usize) -> &AtomicU64 {
+        // SAFETY: there are as many descriptors as slots.
+        unsafe { self.descriptors.add(slot).as_ref() }
+    }
+
+    /// # Safety
+    /// `slot` is below the number of slots.
+    #[inline]
+    unsafe fn bytes(&self, slot: usize) -> *mut u8 {
+        // SAFETY: the slot lies in the ring.
+        unsafe { self.slots.add(slot * STRIDE).as_ptr() }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ends().fmt(f)
+    }
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    ring: Ring,
+    end: Producer,
+}
+
+impl Sender {
+    pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Sender {
+        Sender {
+            ring: Ring::new(memory, side, from, to),
+            end: Producer::new(memory.geometry().ring),
+        }
+    }
+
+    /// Copies a frame of `len` bytes, at most [`FRAME_MAX`], into the next slot. False: the ring is full.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        frame: &TxFrame<'_>,
+        len: usize,
+        group: Option<FlowGroupId>,
+    ) -> bool {
+        assert!(len <= FRAME_MAX && len == frame.len());
+        let Some(slot) = self.end.slot(self.ring.ends()) else {
+            return false;
+        };
+        // SAFETY: the slot is one of the ring's, and its STRIDE bytes have room for all pieces, `len` together.
+        unsafe {
+            let mut to = self.ring.bytes(slot);
+            ptr::copy_nonoverlapping(frame.head.as_ptr(), to, frame.head.len());
+            to = to.add(frame.head.len());
+            for piece in frame.payload {
+                ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
+                to = to.add(piece.len());
+            }
+            let group = group.map_or(NO_GROUP, |group| group.0);
+            self.ring
+                .descriptor(slot)
+                .store(u64::from(group) << 16 | len as u64, Relaxed);
+        }
+        self.end.push();
+        true
+    }
+
+    /// Shows the receiver what was pushed.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        self.end.publish(self.ring.ends());
+    }
+
+    /// Impossible indices seen.
+    pub(crate) fn lies(&self) -> u64 {
+        self.end.lies()
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    ring: Ring,
+    end: Consumer,
+}
+
+/// What the sender says about its next frame, checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Descriptor {
+    /// 1 to [`FRAME_MAX`].
+    pub(crate) len: usize,
+    /// The flow group, if the frame was hashed.
+    pub(crate) group: Option<FlowGroupId>,
+}
+
+impl Descriptor {
+    /// Errors: no honest sender writes such a word.
+    #[inline]
+    fn check(word: u64) -> Option<Descriptor> {
+        let (group, len) = ((word >> 16) as u16, word as u16 as usize);
+        let known = group == NO_GROUP || usize::from(group) < FLOW_GROUPS;
+        if word >> 32 != 0 || len == 0 || len > FRAME_MAX || !known {
+            return None;
+        }
+        Some(Descriptor {
+            len,
+            group: (group != NO_GROUP).then_some(FlowGroupId(group)),
+        })
+    }
+}
+
+impl Receiver {
+    pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Receiver {
+        Receiver {
+            ring: Ring::new(memory, side, from, to),
+            end: Consumer::new(memory.geometry().ring),
+        }
+    }
+
+    /// How many frames wait, up to `want`.
+    #[inline]
+    pub(crate) fn ready(&mut self, want: usize) -> usize {
+        self.end
+            .ready(self.ring.ends(), want.min(u32::MAX as usize) as u32) as usize
+    }
+
+    /// The next frame's description; none if it makes no sense. Only if a frame is ready.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<Descriptor> {
+        // SAFETY: slot numbers of the consumer are below the number of slots.
+        Descriptor::check(unsafe { self.ring.descriptor(self.end.slot(0)) }.load(Relaxed))
+    }
+
+    /// Copies the first bytes of the next frame to `out`, which is no longer than [`FRAME_MAX`].
+    #[inline]
+    pub(crate) fn copy_to(&self, out: &mut [u8]) {
+        assert!(out.len() <= FRAME_MAX);
+        // SAFETY: the slot is one of the ring's and has FRAME_MAX bytes; `out` is memory of our own, elsewhere.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                self.ring.bytes(self.end.slot(0)),
+                out.as_mut_ptr(),
+                out.len(),
+            )
+        };
+    }
+
+    /// Is done with the next frame.
+    #[inline]
+    pub(crate) fn pop(&mut self) {
+        self.end.pop();
+    }
+
+    /// Gives the slots that are done with back to the sender.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        self.end.release(self.ring.ends());
+    }
+
+    /// Impossible indices seen.
+    pub(crate) fn lies(&self) -> u64 {
+        self.end.lies()
+    }
+}

@@ -1,0 +1,270 @@
+//! Which flow group a frame belongs to, and which queue gets it: the same function twice, in Rust and for the kernel.
+//!
+//! Toeplitz would be long in a program, so the group is a keyed multiply-xorshift of the four names:
+//!
+//! ```text
+//!   h = (addresses ^ key0) * key1;  h ^= h >> 32;  h ^= ports;  h *= key2;  group = h >> 57
+//! ```
+//!
+//! with the 8 bytes of both addresses and the 4 bytes of both ports read in the machine's byte order as they stand in the
+//! frame. The keys are drawn at start, so that a peer cannot aim its flows at one group.
+
+use sys::SysError;
+use sys::bpf::{Array, Assembler, Program, Reg, Width};
+use units::{FLOW_GROUPS, FlowGroupId};
+use wire::{Tuple, ethernet, ipv4};
+
+/// 2^7 groups: the hash's upper seven bits.
+const SHIFT: i32 = 64 - FLOW_GROUPS.ilog2() as i32;
+const _: () = assert!(FLOW_GROUPS == 128);
+
+/// The keys of the flow-group function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowHash {
+    xor: u64,
+    /// Odd, so that multiplication loses nothing.
+    multipliers: [u64; 2],
+}
+
+impl FlowHash {
+    /// Keys drawn at random.
+    pub(crate) fn random() -> FlowHash {
+        FlowHash::new([sys::random::u64(), sys::random::u64(), sys::random::u64()])
+    }
+
+    pub(crate) const fn new([xor, a, b]: [u64; 3]) -> FlowHash {
+        FlowHash {
+            xor,
+            multipliers: [a | 1, b | 1],
+        }
+    }
+
+    /// The flow group of frames that arrive on flow `t`. About 2 ns.
+    #[inline]
+    pub(crate) const fn group(&self, t: &Tuple) -> FlowGroupId {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = t.rss_input();
+        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let ports = u32::from_ne_bytes([i, j, k, l]) as u64;
+        let mut hash = (addresses ^ self.xor).wrapping_mul(self.multipliers[0]);
+        hash ^= hash >> 32;
+        hash = (hash ^ ports).wrapping_mul(self.multipliers[1]);
+        FlowGroupId((hash >> SHIFT) as u16)
+    }
+}
+
+/// The part of a frame that the program copies to its stack: from the Ethernet type to the ports of a packet without
+/// options. The stack must be read aligned, so the addresses lie at a multiple of 8.
+const COPY_FROM: i32 = 12;
+const COPY_LEN: i32 = 26;
+/// Where frame byte `at` is, relative to the frame pointer: byte 26 (source address) at -16.
+const fn slot(at: i32) -> i16 {
+    (at - 26 - 16) as i16
+}
+const PORTS: i32 = 34;
+const KEY: i16 = -36;
+
+/// A steering program and its table.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    pub(crate) reta: Array,
+    pub(crate) program: Program,
+}
+
+impl Steering {
+    /// Loads the program for these keys, with a table of zeros.
+    ///
+    /// # Errors
+    /// `EPERM` where bpf(2) is refused.
+    pub(crate) fn load(hash: &FlowHash) -> Result<Steering, SysError> {
+        let reta = Array::new(FLOW_GROUPS as u32)?;
+        let program = Program::socket_filter(&assemble(hash, &reta))?;
+        Ok(Steering { reta, program })
+    }
+}
+
+/// The program: the queue of a frame, 0 for anything but whole TCP or UDP over IPv4 (as [`Tuple::of_frame`]).
+fn assemble(hash: &FlowHash, reta: &Array) -> Assembler {
+    let mut a = Assembler::new();
+    let (queue0, hashed, no_options) = (a.label(), a.label(), a.label());
+    a.mov(Reg::R6, Reg::R1);
+    copy(&mut a, COPY_LEN, slot(COPY_FROM));
+    a.mov_imm(Reg::R2, COPY_FROM);
+    a.call(Assembler::SKB_LOAD_BYTES);
+    a.jump_ne(Reg::R0, 0, queue0);
+    a.load(Width::W2, Reg::R1, Reg::R10, slot(12));
+    a.jump_ne(Reg::R1, i32::from(ethernet::IPV4.to_be()), queue0);
+    a.load(Width::W2, Reg::R1, Reg::R10, slot(20));
+    a.jump_any(
+        Reg::R1,
+        i32::from((ipv4::MF | ipv4::OFFSET_MASK).to_be()),
+        queue0,
+    );
+    a.load(Width::W1, Reg::R1, Reg::R10, slot(23));
+    let is_transport = a.label();
+    a.jump_eq(Reg::R1, i32::from(ipv4::TCP), is_transport);
+    a.jump_ne(Reg::R1, i32::from(ipv4::UDP), queue0);
+    a.bind(is_transport);
+    a.load(Width::W1, Reg::R7, Reg::R10, slot(14));
+    a.jump_eq(Reg::R7, 0x45, no_options);
+    // The rare packet with options (or of another version): the ports are further on.
+    a.mov(Reg::R1, Reg::R7);
+    a.shr_imm(Reg::R1, 4);
+    a.jump_ne(Reg::R1, 4, queue0);
+    a.and_imm(Reg::R7, 15);
+    a.shl_imm(Reg::R7, 2);
+    copy(&mut a, 4, slot(PORTS));
+    a.mov(Reg::R2, Reg::R7);
+    a.add_imm(Reg::R2, ethernet::HEADER as i32);
+    a.call(Assembler::SKB_LOAD_BYTES);
+    a.jump_ne(Reg::R0, 0, queue0);
+    a.bind(no_options);
+    mix(&mut a, hash);
+    a.store(Width::W4, Reg::R10, KEY, Reg::R7);
+    a.load_map(Reg::R1, reta);
+    a.mov(Reg::R2, Reg::R10);
+    a.add_imm(Reg::R2, i32::from(KEY));
+    a.call(Assembler::MAP_LOOKUP_ELEM);
+    a.jump_ne(Reg::R0, 0, hashed);
+    a.bind(queue0);
+    a.mov_imm(Reg::R0, 0);
+    a.exit();
+    a.bind(hashed);
+    a.load(Width::W8, Reg::R0, Reg::R0, 0);
+    a.exit();
+    a
+}
+
+/// The arguments of SKB_LOAD_BYTES but the offset: packet r6, `len` bytes to the stack at `to`.
+fn copy(a: &mut Assembler, len: i32, to: i16) {
+    a.mov(Reg::R1, Reg::R6);
+    a.mov(Reg::R3, Reg::R10);
+    a.add_imm(Reg::R3, i32::from(to));
+    a.mov_imm(Reg::R4, len);
+}
+
+/// r7 = the flow group of the addresses and ports on the stack: [`FlowHash::group`], line by line.
+fn mix(a: &mut Assembler, hash: &FlowHash) {
+    a.load(Width::W8, Reg::R7, Reg::R10, slot(26));
+    a.mov_imm64(Reg::R2, hash.xor);
+    a.xor(Reg::R7, Reg::R2);
+    a.mov_imm64(Reg::R2, hash.multipliers[0]);
+    a.mul(Reg::R7, Reg::R2);
+    a.mov(Reg::R2, Reg::R7);
+    a.shr_imm(Reg::R2, 32);
+    a.xor(Reg::R7, Reg::R2);
+    a.load(Width::W4, Reg::R2, Reg::R10, slot(PORTS));
+    a.xor(Reg::R7, Reg::R2);
+    a.mov_imm64(Reg::R2, hash.multipliers[1]);
+    a.mul(Reg::R7, Reg::R2);
+    a.shr_imm(Reg::R7, SHIFT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+    use std::net::Ipv4Addr;
+
+    /// A TCP or UDP frame (or something near it) with `options` words of IP options.
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let protocol = prop_oneof![4 => Just(6u8), 4 => Just(17), 1 => any::<u8>()];
+        let ethertype = prop_oneof![9 => Just(0x0800u16), 1 => any::<u16>()];
+        let version = prop_oneof![9 => Just(4u8), 1 => 0u8..16];
+        let fragment = prop_oneof![4 => Just(0u16), 4 => Just(0x4000), 1 => any::<u16>()];
+        let shape = (protocol, ethertype, version, 5u8..16, fragment);
+        (shape, any::<[u8; 90]>(), 0usize..=90, any::<bool>()).prop_map(
+            |(shape, mut f, cut, short)| {
+                let (protocol, ethertype, version, words, fragment) = shape;
+                f[12..14].copy_from_slice(&ethertype.to_be_bytes());
+                f[14] = version << 4 | words;
+                f[20..22].copy_from_slice(&fragment.to_be_bytes());
+                f[23] = protocol;
+                // Usually whole; else cut anywhere.
+                f[..if short { cut } else { 90 }].to_vec()
+            },
+        )
+    }
+
+    #[test]
+    fn the_kernel_and_we_agree() {
+        let hash = FlowHash::random();
+        let steering = match Steering::load(&hash) {
+            Err(e) if e.is_permission() => {
+                return crate::queue::skipped("the_kernel_and_we_agree", &e.to_string());
+            }
+            loaded => loaded.unwrap(),
+        };
+        // Queue numbers that name their group, none of them the 0 of "no flow".
+        (0..FLOW_GROUPS).for_each(|g| steering.reta.set(g, 1000 + g as u64));
+        let mut runner = TestRunner::new(Config {
+            cases: 2000,
+            ..Config::default()
+        });
+        let result = runner.run(&any_frame(), |frame| {
+            // The kernel's self test takes 14 bytes off as an Ethernet header; a TAP does not.
+            let queue = steering.program.test_run(&[&[0; 14][..], &frame].concat());
+            // It refuses packets that it finds too short itself.
+            prop_assume!(queue.is_ok());
+            let expected =
+                Tuple::of_frame(&frame).map_or(0, |t| 1000 + hash.group(&t).index() as u32);
+            prop_assert_eq!(queue.unwrap(), expected);
+            Ok(())
+        });
+        result.unwrap();
+        runner
+            .run(
+                &any::<(u32, u32, u16, u16)>(),
+                |(local, remote, local_port, remote_port)| {
+                    let (local, remote) = (Ipv4Addr::from_bits(local), Ipv4Addr::from_bits(remote));
+                    let t = Tuple {
+                        local,
+                        remote,
+                        local_port,
+                        remote_port,
+                    };
+                    let mut frame = [0; 60];
+                    frame[12] = 8;
+                    ipv4::Header::new(remote, local, ipv4::UDP, 26).emit(&mut frame[14..]);
+                    frame[34..36].copy_from_slice(&remote_port.to_be_bytes());
+                    frame[36..38].copy_from_slice(&local_port.to_be_bytes());
+                    let queue = steering
+                        .program
+                        .test_run(&[&[0; 14][..], &frame].concat())
+                        .unwrap();
+                    prop_assert_eq!(queue, 1000 + hash.group(&t).index() as u32);
+                    Ok(())
+                },
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn flows_spread_over_all_groups() {
+        // 64 Ki flows of one pair of hosts; 512 per group expected, standard deviation about 23.
+        for keys in [
+            [1, 2, 3],
+            [
+                0x9e37_79b9_7f4a_7c15,
+                0xd1b5_4a32_d192_ed03,
+                0x94d0_49bb_1331_11eb,
+            ],
+        ] {
+            let hash = FlowHash::new(keys.map(|k: u64| k.wrapping_mul(0x2545_f491_4f6c_dd1d)));
+            let mut counts = [0u32; FLOW_GROUPS];
+            for port in 0..=u16::MAX {
+                let t = Tuple {
+                    local: Ipv4Addr::new(198, 18, 0, 2),
+                    remote: Ipv4Addr::new(198, 18, 0, 1),
+                    local_port: 7,
+                    remote_port: port,
+                };
+                counts[hash.group(&t).index()] += 1;
+            }
+            assert!(
+                counts.iter().all(|&n| (256..1024).contains(&n)),
+                "{counts:?}"
+            );
+        }
+    }
+}

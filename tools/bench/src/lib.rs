@@ -1,0 +1,21 @@
+//! Benches of the dataplane itself, over the shm wire: no Linux network, no load generator, both ends ours.
+//!
+//! | file | what |
+//! |---|---|
+//! | `echo.rs` | messages per second through one server core |
+//! | `rig.rs` | both ends of a wire on one thread, turn by turn, in virtual time |
+//! | `idle.rs` | memory per idle connection |
+//! | `client.rs` | the client: an application on the raw ABI |
+//!
+//! Every result is labelled as an emulated wire. `examples/count.rs` is the program whose instructions callgrind counts.
+#![forbid(unsafe_code)]
+
+mod client;
+mod echo;
+mod idle;
+mod rig;
+
+pub use client::{Client, Tally};
+pub use echo::{EchoConfig, EchoResult, echo};
+pub use idle::{IdleResult, idle};
+pub use rig::Rig;
