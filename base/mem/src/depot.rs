@@ -1,13 +1,13 @@
 //! Objects by the chunk: memory grows as they are used, addresses never move.
 //!
-//! A depot reserves *addresses* for all objects there may ever be, and pages only become resident as chunks are first taken: a table for a
-//! million connections costs what the present ones need. A chunk given back is handed out again before a new one is touched.
-//! Taking and giving back are rare (once per 32 objects), so a mutex guards them.
+//! A depot reserves *addresses* for all objects there may ever be, and pages only become resident as chunks are first
+//! taken: a table for a million connections costs what the present ones need. A chunk given back is handed out again
+//! before a new one is touched. Taking and giving back are rare (once per 32 objects), so a mutex guards them.
 //!
 //! # Soundness
-//! Chunk `i` occupies the `i`-th piece of the region. Its number is either `>= fresh` (memory untouched), in `back` (32 live
-//! objects that nobody refers to), or in exactly one [`Chunk`] (32 live objects that it owns). Each `Chunk` keeps the
-//! depot alive, so when the depot goes all chunks are back, and exactly those have objects to drop.
+//! Chunk `i` occupies the `i`-th piece of the region. Its number is either `>= fresh` (memory untouched), in `back`
+//! (32 live objects that nobody refers to), or in exactly one [`Chunk`] (32 live objects that it owns). Each `Chunk`
+//! keeps the depot alive, so when the depot goes all chunks are back, and exactly those have objects to drop.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -44,7 +44,8 @@ struct Stock {
     back: Vec<u32>,
 }
 
-// SAFETY: a shelf hands each object to one chunk at a time and reads none itself; moving objects between threads asks for `T: Send`.
+// SAFETY: a shelf hands each object to one chunk at a time and reads none itself; moving objects between threads asks
+// for `T: Send`.
 unsafe impl<T: Send> Send for Shelf<T> {}
 // SAFETY: as above; the stock is behind a mutex.
 unsafe impl<T: Send> Sync for Shelf<T> {}
@@ -105,7 +106,8 @@ impl<T: Default> Depot<T> {
         let items = unsafe { shelf.base.add(number as usize) };
         if !used {
             for i in 0..CHUNK {
-                // SAFETY: a fresh piece is nobody's yet, and `i` is within it. Should `default` panic, the chunk is merely lost.
+                // SAFETY: a fresh piece is nobody's yet, and `i` is within it. Should `default` panic, the chunk is
+                // merely lost.
                 unsafe { items.cast::<T>().add(i).write(T::default()) };
             }
         }

@@ -1,9 +1,10 @@
 //! One buffer and its single owner.
 //!
 //! # Soundness
-//! An `Mbuf` owns its header and buffer exclusively from `Pool::alloc` to its drop, so `&Mbuf` may read and `&mut Mbuf` may write
-//! both. `off + len <= capacity` always: every method that changes the view checks it, in release too. The bytes are
-//! initialised from the start, because the kernel zeroes pages, so any part of the buffer may be a `&[u8]`.
+//! An `Mbuf` owns its header and buffer exclusively from `Pool::alloc` to its drop, so `&Mbuf` may read and `&mut
+//! Mbuf` may write both. `off + len <= capacity` always: every method that changes the view checks it, in release
+//! too. The bytes are initialised from the start, because the kernel zeroes pages, so any part of the buffer may be a
+//! `&[u8]`.
 
 use std::fmt;
 use std::mem::ManuallyDrop;

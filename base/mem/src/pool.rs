@@ -8,9 +8,9 @@
 //!
 //! # Soundness
 //! Every header is either in `idle`, in `returns`, or owned by exactly one [`Mbuf`]; only its present owner touches
-//! it (the return stack's release and acquire pass it on). Headers and buffers live in `Home::region`. `Home` dies when the pool
-//! is gone *and* all buffers are back: a pool dropped earlier closes its return stack, and the last buffer frees
-//! `Home`. So memory always outlives the mbufs in it, whatever the order of drops.
+//! it (the return stack's release and acquire pass it on). Headers and buffers live in `Home::region`. `Home` dies
+//! when the pool is gone *and* all buffers are back: a pool dropped earlier closes its return stack, and the last
+//! buffer frees `Home`. So memory always outlives the mbufs in it, whatever the order of drops.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -92,7 +92,8 @@ impl Pool {
             capacity,
         };
         for i in (0..count as usize).rev() {
-            // SAFETY: buffer `i` lies in the region, aligned to 64 since base and stride are, and belongs to the new pool.
+            // SAFETY: buffer `i` lies in the region, aligned to 64 since base and stride are, and belongs to the new
+            // pool.
             unsafe {
                 let header = base.add(i * stride).cast::<Header>();
                 header.write(Header {

@@ -1,9 +1,10 @@
 //! A FIFO of buffers through the links in their headers.
 //!
 //! # Soundness
-//! The queue owns the buffers from `head` to `tail`; each but the last links to the next, the last to null. A link therefore *is* an
-//! `Option<Mbuf>`, and is lent as one. No `&mut Mbuf` into the queue is ever handed out, because swapping two mbufs would tear the
-//! chain: [`MbufMut`] changes the view only, and keeps the byte count right while it does.
+//! The queue owns the buffers from `head` to `tail`; each but the last links to the next, the last to null. A link
+//! therefore *is* an `Option<Mbuf>`, and is lent as one. No `&mut Mbuf` into the queue is ever handed out, because
+//! swapping two mbufs would tear the chain: [`MbufMut`] changes the view only, and keeps the byte count right while
+//! it does.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -14,7 +15,8 @@ use std::ptr::{self, NonNull};
 use crate::pool::Header;
 use crate::{Mbuf, Pool};
 
-/// An intrusive queue of mbufs that knows its length in bytes. Every operation but iteration, copying and consuming is O(1).
+/// An intrusive queue of mbufs that knows its length in bytes. Every operation but iteration, copying and consuming
+/// is O(1).
 pub struct MbufQueue {
     head: Option<Mbuf>,
     tail: *mut Header,
@@ -35,7 +37,8 @@ unsafe impl Sync for MbufQueue {}
 /// `mbuf` is in a queue that stays unchanged while the answer lives.
 #[inline]
 unsafe fn after(mbuf: &Mbuf) -> &Option<Mbuf> {
-    // SAFETY: a link is null or a buffer owned by the queue, and `Option<Mbuf>`, one nullable pointer, has the same layout.
+    // SAFETY: a link is null or a buffer owned by the queue, and `Option<Mbuf>`, one nullable pointer, has the same
+    // layout.
     unsafe { &*mbuf.header().link.as_ptr().cast() }
 }
 
@@ -154,8 +157,8 @@ impl MbufQueue {
         Iter(&self.head)
     }
 
-    /// Drops the first `n` bytes: mbufs used up go to `pool` if it is given (else home by themselves), and the one they end in is
-    /// trimmed. Panics if there are fewer bytes. O(mbufs freed).
+    /// Drops the first `n` bytes: mbufs used up go to `pool` if it is given (else home by themselves), and the one
+    /// they end in is trimmed. Panics if there are fewer bytes. O(mbufs freed).
     pub fn consume(&mut self, n: u32, mut pool: Option<&mut Pool>) {
         assert!(n <= self.bytes, "consumed more than there is");
         let mut left = n as usize;

@@ -1,8 +1,9 @@
 //! Memory from the kernel: anonymous, private to the process, aligned to huge pages.
 //!
 //! # Soundness
-//! A `Region` owns its mapping: nobody else unmaps it, and it unmaps exactly what it mapped. It hands out a raw address and no
-//! references; who builds on it (pools, depots) keeps the region alive for as long as anything points into it.
+//! A `Region` owns its mapping: nobody else unmaps it, and it unmaps exactly what it mapped. It hands out a raw
+//! address and no references; who builds on it (pools, depots) keeps the region alive for as long as anything points
+//! into it.
 
 use std::ptr::{self, NonNull};
 
@@ -48,8 +49,9 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Maps `bytes`, rounded up to whole huge pages: reserved ones if the kernel has enough of them, else ordinary memory with
-    /// the advice to use huge pages. With `prefault` all pages asked for are resident on return (a fault costs about 2 us).
+    /// Maps `bytes`, rounded up to whole huge pages: reserved ones if the kernel has enough of them, else ordinary
+    /// memory with the advice to use huge pages. With `prefault` all pages asked for are resident on return (a fault
+    /// costs about 2 us).
     ///
     /// Errors: the kernel refuses that much memory.
     pub fn new(room: Room, bytes: usize, prefault: bool) -> Result<Region, MemError> {

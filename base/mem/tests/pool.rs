@@ -164,7 +164,12 @@ fn memory_goes_with_the_last_of_pool_and_buffers() {
 
 proptest! {
     #[test]
-    fn views_stay_within_the_buffer(headroom in 0usize..=256, pieces in prop::collection::vec(any::<Vec<u8>>(), 0..8), front: u8, keep: u8) {
+    fn views_stay_within_the_buffer(
+        headroom in 0usize..=256,
+        pieces in prop::collection::vec(any::<Vec<u8>>(), 0..8),
+        front: u8,
+        keep: u8,
+    ) {
         let mut pool = pool(1);
         let mut mbuf = pool.alloc().unwrap();
         mbuf.reset(headroom);

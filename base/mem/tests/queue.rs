@@ -36,6 +36,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn assert_emptied(queue: &MbufQueue) {
+    assert_eq!((queue.len(), queue.bytes()), (0, 0));
+    assert!(queue.is_empty() && queue.front().is_none() && queue.back().is_none());
+}
+
 /// The queue, its model, and pools that take turns, so that chains mix buffers of both.
 struct Pair {
     queue: MbufQueue,
@@ -81,23 +86,13 @@ impl Pair {
             Op::Append(all) => {
                 let mut other = self.mbufs(&all);
                 self.queue.append(&mut other);
-                assert!(
-                    other.is_empty()
-                        && other.bytes() == 0
-                        && other.len() == 0
-                        && other.back().is_none()
-                );
+                assert_emptied(&other);
                 self.model.extend(all);
             }
             Op::Prepend(all) => {
                 let mut other = self.mbufs(&all);
                 self.queue.prepend(&mut other);
-                assert!(
-                    other.is_empty()
-                        && other.bytes() == 0
-                        && other.len() == 0
-                        && other.back().is_none()
-                );
+                assert_emptied(&other);
                 all.into_iter()
                     .rev()
                     .for_each(|bytes| self.model.push_front(bytes));

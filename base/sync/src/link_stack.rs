@@ -13,9 +13,9 @@
 //!
 //! # Soundness
 //! A node belongs to its pusher until the compare-exchange (release) hands it over, then to the stack, then to the
-//! taker (acquire): the link, a plain cell, is touched by its present owner only. After a push that
-//! handed a node over, the pusher does not touch the stack again, for the owner may already have freed it. `tests/loom.rs`
-//! checks the links, the debt and that exactly one step is the last.
+//! taker (acquire): the link, a plain cell, is touched by its present owner only. After a push that handed a node
+//! over, the pusher does not touch the stack again, for the owner may already have freed it. `tests/loom.rs` checks
+//! the links, the debt and that exactly one step is the last.
 
 use std::iter::FusedIterator;
 use std::ptr::{self, NonNull};
@@ -89,10 +89,7 @@ impl<T: Linked> LinkStack<T> {
     /// An empty, open stack.
     #[allow(clippy::new_without_default)]
     pub fn new() -> LinkStack<T> {
-        LinkStack {
-            head: AtomicPtr::new(ptr::null_mut()),
-            owed: AtomicIsize::new(0),
-        }
+        LinkStack { head: AtomicPtr::new(ptr::null_mut()), owed: AtomicIsize::new(0) }
     }
 
     /// Hands `node` over. True: the stack is closed and this was the last node owed to it, so the caller frees
@@ -111,10 +108,7 @@ impl<T: Linked> LinkStack<T> {
             // SAFETY: the node is still the caller's.
             unsafe { node.as_ref().link().set(head) };
             let new = node.as_ptr();
-            match self
-                .head
-                .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return false,
                 Err(now) => head = now,
             }
@@ -131,8 +125,9 @@ impl<T: Linked> LinkStack<T> {
         Chain(self.head.swap(ptr::null_mut(), Ordering::Acquire))
     }
 
-    /// Closes the stack for good: `out` nodes were not in the owner's hands when it last looked (those in the stack included).
-    /// True: all have come back, and the owner tears down; else the last pusher will be told to. Owner only, once.
+    /// Closes the stack for good: `out` nodes were not in the owner's hands when it last looked (those in the stack
+    /// included). True: all have come back, and the owner tears down; else the last pusher will be told to. Owner
+    /// only, once.
     ///
     /// # Safety
     /// `out` is right; and unless the answer is true, the stack stays alive until a `push` says true.

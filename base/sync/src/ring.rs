@@ -9,8 +9,8 @@
 //! Indices count frames for ever (and wrap); each end keeps a private copy of both and looks at the other's only when
 //! its copy says full or too few, so in steady state one release store per burst is all that crosses cores.
 //!
-//! The other end may be another process, and lie. An index from it counts only if it leaves between 0 and `slots` frames; slot numbers
-//! are masked whatever happens. So a lie costs the liar frames, and nobody memory.
+//! The other end may be another process, and lie. An index from it counts only if it leaves between 0 and `slots`
+//! frames; slot numbers are masked whatever happens. So a lie costs the liar frames, and nobody memory.
 //!
 //! Zeroed memory is an empty ring.
 
@@ -33,10 +33,7 @@ impl Ends {
     /// An empty ring.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Ends {
-        Ends {
-            tail: Line(AtomicU32::new(0)),
-            head: Line(AtomicU32::new(0)),
-        }
+        Ends { tail: Line(AtomicU32::new(0)), head: Line(AtomicU32::new(0)) }
     }
 }
 
@@ -70,13 +67,7 @@ impl Producer {
     /// The producer of an empty ring of `slots`, a power of two.
     pub const fn new(slots: u32) -> Producer {
         assert!(slots.is_power_of_two());
-        Producer {
-            slots,
-            tail: 0,
-            published: 0,
-            head: 0,
-            lies: 0,
-        }
+        Producer { slots, tail: 0, published: 0, head: 0, lies: 0 }
     }
 
     /// The slot to fill next, or none while all are full.
@@ -121,13 +112,7 @@ impl Consumer {
     /// The consumer of an empty ring of `slots`, a power of two.
     pub const fn new(slots: u32) -> Consumer {
         assert!(slots.is_power_of_two());
-        Consumer {
-            slots,
-            head: 0,
-            released: 0,
-            tail: 0,
-            lies: 0,
-        }
+        Consumer { slots, head: 0, released: 0, tail: 0, lies: 0 }
     }
 
     /// How many slots are ready, up to `want`. Looks at the producer's index only if fewer are known of.
@@ -183,14 +168,7 @@ mod tests {
         let (mut producer, mut consumer) = (Producer::new(4), Consumer::new(4));
         (producer.tail, producer.published, producer.head) = (start, start, start);
         (consumer.head, consumer.released, consumer.tail) = (start, start, start);
-        (
-            Ends {
-                tail: Line(start.into()),
-                head: Line(start.into()),
-            },
-            producer,
-            consumer,
-        )
+        (Ends { tail: Line(start.into()), head: Line(start.into()) }, producer, consumer)
     }
 
     #[test]
@@ -203,22 +181,14 @@ mod tests {
                 producer.push();
             }
             assert_eq!(filled, [2, 3, 0, 1]);
-            assert_eq!(
-                consumer.ready(&ends, 9),
-                0,
-                "nothing is ready before it is published"
-            );
+            assert_eq!(consumer.ready(&ends, 9), 0, "nothing is ready before it is published");
             producer.publish(&ends);
             assert_eq!((consumer.ready(&ends, 9), consumer.ready(&ends, 3)), (4, 3));
             for slot in filled {
                 assert_eq!(consumer.slot(0), slot);
                 consumer.pop();
             }
-            assert_eq!(
-                producer.slot(&ends),
-                None,
-                "nothing is free before it is released"
-            );
+            assert_eq!(producer.slot(&ends), None, "nothing is free before it is released");
             consumer.release(&ends);
         }
         assert_eq!((producer.lies(), consumer.lies()), (0, 0));
@@ -241,10 +211,6 @@ mod tests {
         }
         assert_eq!(producer.lies(), 4);
         producer.publish(&ends);
-        assert_eq!(
-            consumer.ready(&ends, 9),
-            4,
-            "an honest index is believed again"
-        );
+        assert_eq!(consumer.ready(&ends, 9), 4, "an honest index is believed again");
     }
 }

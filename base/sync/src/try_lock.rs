@@ -1,9 +1,9 @@
 //! A lock that is taken or not, but never waited for (the StackLock of lending, and of small records).
 //!
 //! # Soundness
-//! `held` goes from false to true only by the compare-exchange of the one thread that then owns the guard; the value is reached
-//! through that guard alone. The guard ends its access to the cell first and clears `held` last (the order of its
-//! fields), with release, which the next holder acquires. `tests/loom.rs` checks both.
+//! `held` goes from false to true only by the compare-exchange of the one thread that then owns the guard; the value
+//! is reached through that guard alone. The guard ends its access to the cell first and clears `held` last (the order
+//! of its fields), with release, which the next holder acquires. `tests/loom.rs` checks both.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -19,8 +19,8 @@ pub type StackGuard<'a, T> = TryGuard<'a, T>;
 
 /// A value that one thread at a time may reach; the others are told so and go on with something else.
 ///
-/// Taking costs one compare-exchange, releasing one store. A panic under the guard releases: whoever shares the value decides what
-/// a half-done change means.
+/// Taking costs one compare-exchange, releasing one store. A panic under the guard releases: whoever shares the value
+/// decides what a half-done change means.
 pub struct TryLock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,
@@ -46,19 +46,13 @@ impl<T> TryLock<T> {
     /// A free lock around `value`.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> TryLock<T> {
-        TryLock {
-            held: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        TryLock { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// A free lock around `value`.
     #[cfg(loom)]
     pub fn new(value: T) -> TryLock<T> {
-        TryLock {
-            held: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        TryLock { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Takes the lock if it is free. Never blocks, never spins.
@@ -69,13 +63,8 @@ impl<T> TryLock<T> {
         if self.is_held() {
             return None;
         }
-        self.held
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .ok()?;
-        Some(TryGuard {
-            value: self.value.get_mut(),
-            _held: Held(&self.held),
-        })
+        self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(TryGuard { value: self.value.get_mut(), _held: Held(&self.held) })
     }
 
     /// Whether somebody held the lock a moment ago: a hint for those who choose whom to help.
@@ -111,10 +100,6 @@ impl Drop for Held<'_> {
 
 impl<T> fmt::Debug for TryLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_held() {
-            "TryLock(held)"
-        } else {
-            "TryLock(free)"
-        })
+        f.write_str(if self.is_held() { "TryLock(held)" } else { "TryLock(free)" })
     }
 }

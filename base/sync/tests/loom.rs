@@ -33,7 +33,8 @@ fn a_try_lock_admits_one_at_a_time_and_hands_its_writes_on() {
     });
 }
 
-/// The combining rule of lending: who finds the lock taken leaves a note, and the holder looks for notes after it has let go.
+/// The combining rule of lending: who finds the lock taken leaves a note, and the holder looks for notes after it has
+/// let go.
 #[test]
 fn a_note_left_for_the_holder_is_not_stranded() {
     loom::model(|| {
@@ -61,11 +62,7 @@ fn a_note_left_for_the_holder_is_not_stranded() {
             }
         });
         let here = serve(&shared);
-        assert_eq!(
-            here + poster.join().unwrap(),
-            1,
-            "the note is served exactly once"
-        );
+        assert_eq!(here + poster.join().unwrap(), 1, "the note is served exactly once");
     });
 }
 
@@ -77,11 +74,7 @@ fn no_wake_up_is_lost() {
             work: AtomicUsize,
             bell: AtomicUsize,
         }
-        let core = Arc::new(Core {
-            word: SleepWord::new(),
-            work: AtomicUsize::new(0),
-            bell: AtomicUsize::new(0),
-        });
+        let core = Arc::new(Core { word: SleepWord::new(), work: AtomicUsize::new(0), bell: AtomicUsize::new(0) });
         let wakers: Vec<_> = (0..2)
             .map(|_| {
                 let core = core.clone();
@@ -102,10 +95,7 @@ fn no_wake_up_is_lost() {
             waker.join().unwrap();
         }
         let rung = core.bell.load(Relaxed);
-        assert!(
-            seen > 0 || rung == 1,
-            "asleep for ever, or rung twice: seen {seen}, rung {rung}"
-        );
+        assert!(seen > 0 || rung == 1, "asleep for ever, or rung twice: seen {seen}, rung {rung}");
     });
 }
 
@@ -130,10 +120,7 @@ unsafe impl Send for Nodes {}
 unsafe impl Sync for Nodes {}
 
 fn nodes() -> Arc<Nodes> {
-    Arc::new(Nodes([0, 1].map(|value| Node {
-        link: Link::new(),
-        value,
-    })))
+    Arc::new(Nodes([0, 1].map(|value| Node { link: Link::new(), value })))
 }
 
 #[test]
@@ -150,11 +137,14 @@ fn every_node_pushed_is_taken_once() {
         });
         // SAFETY: `nodes` is alive.
         let value = |node: NonNull<Node>| unsafe { node.as_ref() }.value;
-        let mut taken: Vec<_> = stack.take().map(value).collect();
-        pushers
-            .into_iter()
-            .for_each(|pusher| pusher.join().unwrap());
-        taken.extend(stack.take().map(value));
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            taken.extend(stack.take().map(value));
+            // Not for courtesy: where the take was a plain load, only a yield makes loom try the other threads first.
+            thread::yield_now();
+        }
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        assert_eq!(stack.take().count(), 0);
         taken.sort();
         assert_eq!(taken, [0, 1]);
     });
@@ -164,11 +154,7 @@ fn every_node_pushed_is_taken_once() {
 #[test]
 fn exactly_one_pays_the_last_of_the_debt() {
     loom::model(|| {
-        let (stack, nodes, last) = (
-            Arc::new(LinkStack::new()),
-            nodes(),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (stack, nodes, last) = (Arc::new(LinkStack::new()), nodes(), Arc::new(AtomicUsize::new(0)));
         let tear_down = |nodes: &Nodes, last: &AtomicUsize| {
             last.fetch_add(1, Relaxed);
             for node in &nodes.0 {
@@ -189,9 +175,7 @@ fn exactly_one_pays_the_last_of_the_debt() {
         if unsafe { stack.close(2) } {
             tear_down(&nodes, &last);
         }
-        pushers
-            .into_iter()
-            .for_each(|pusher| pusher.join().unwrap());
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
         assert_eq!(last.load(Relaxed), 1);
     });
 }
@@ -238,10 +222,7 @@ fn a_slot_is_in_one_hand_and_frames_come_in_order() {
             sent = frame;
         }
         let got = consumer.join().unwrap();
-        assert!(
-            got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32),
-            "{got:?} of {sent}"
-        );
+        assert!(got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32), "{got:?} of {sent}");
         assert_eq!(producer.lies(), 0);
     });
 }

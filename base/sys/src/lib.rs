@@ -57,5 +57,7 @@ pub(crate) fn skipped(test: &str, why: &SysError) {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Relaxed) + 1;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test} ({count} so far): {why}");
+    // In one write, so that lines of parallel tests do not mix.
+    let line = format!("SKIPPED {test} ({count} so far): {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

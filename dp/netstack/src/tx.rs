@@ -24,7 +24,7 @@ const PIECES: usize = 40;
 /// The largest payload of a super-frame: an IPv4 packet with its headers must stay below 64 KiB.
 const SUPER: u32 = 0xffff - (HEAD - ethernet::HEADER) as u32;
 /// Frames that may wait for the answer to an ARP question.
-const PARKED: usize = 64;
+const PARKED: usize = 256;
 /// How long they wait.
 const PARK_FOR: Nanos = Nanos::from_secs(3);
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::AddAssign;
 
 use hdrhistogram::Histogram;
 use units::Nanos;
@@ -21,8 +22,10 @@ impl Errors {
     pub fn total(&self) -> u64 {
         self.wrong + self.unanswered + self.lost + self.broken
     }
+}
 
-    fn add(&mut self, other: &Errors) {
+impl AddAssign for Errors {
+    fn add_assign(&mut self, other: Errors) {
         self.wrong += other.wrong;
         self.unanswered += other.unanswered;
         self.lost += other.lost;
@@ -95,7 +98,7 @@ impl Outcome {
     /// Takes another thread's outcome of the same slice, or another slice of the same kind, into this one.
     pub fn merge(&mut self, other: &Outcome) {
         self.requests += other.requests;
-        self.errors.add(&other.errors);
+        self.errors += other.errors;
         self.cpu += other.cpu;
         // Equal bounds and precision: nothing that could be refused.
         let _ = self.latency.add(&other.latency);

@@ -10,8 +10,8 @@
 //! Files: `caps.rs` (abilities), `frame.rs` (what comes and goes), `queue.rs` (the two traits and the counters),
 //! `pcap.rs` (a queue that records another queue's frames).
 //!
-//! Backends are crates of their own beside this one. Absent on purpose: protocols, addresses, and any notion of who owns a
-//! flow group; a NIC may deliver a frame to the wrong queue, and the network layer forwards it.
+//! Backends are crates of their own beside this one. Absent on purpose: protocols, addresses, and any notion of who
+//! owns a flow group; a NIC may deliver a frame to the wrong queue, and the network layer forwards it.
 #![forbid(unsafe_code)]
 
 mod caps;

@@ -7,8 +7,8 @@
 //!   record  | seconds | nanoseconds | bytes here | bytes of the frame | bytes ...
 //! ```
 //!
-//! Frames are recorded as they pass the seam: super-frames uncut, and partial checksums partial. A file that can't be written ends
-//! the recording and nothing else.
+//! Frames are recorded as they pass the seam: super-frames uncut, and partial checksums partial. A file that can't be
+//! written ends the recording and nothing else.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -25,8 +25,8 @@ const SNAPLEN: usize = 65_535;
 
 /// A queue, and the file that all its frames go to (if there is one).
 ///
-/// Without a file it costs a branch per call; with one, a copy per frame and now and then a blocking write. Written out when the
-/// buffer is full, when the queue is polled in vain, and at the end.
+/// Without a file it costs a branch per call; with one, a copy per frame and now and then a blocking write. Written
+/// out when the buffer is full, when the queue is polled in vain, and at the end.
 pub struct Pcap<Q> {
     queue: Q,
     tape: Tape,

@@ -32,10 +32,11 @@ pub trait Queue: Send {
     /// What the NIC can do.
     fn caps(&self) -> &Caps;
 
-    /// Takes at most `max` frames from the receive ring into buffers of `pools` and pushes them on `out`; answers how many.
+    /// Takes at most `max` frames from the receive ring into buffers of `pools` and pushes them on `out`; answers how
+    /// many.
     ///
-    /// It stays within the capacity of `out` and so allocates nothing. Frames for which no buffer is left stay in the ring if the
-    /// backend can leave them there, and are dropped and counted (`rx_nombuf`) otherwise.
+    /// It stays within the capacity of `out` and so allocates nothing. Frames for which no buffer is left stay in the
+    /// ring if the backend can leave them there, and are dropped and counted (`rx_nombuf`) otherwise.
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize;
 
     /// Places a frame in the transmit ring; its bytes may change as soon as this returns. The peer is told by
@@ -49,8 +50,8 @@ pub trait Queue: Send {
     /// the queue can only be polled.
     fn wait_fd(&self) -> Option<RawFd>;
 
-    /// Arms the doorbell. False: frames wait already, nothing is armed, and there is no sleep. True: sleep may follow, and then
-    /// [`after_sleep`](Self::after_sleep).
+    /// Arms the doorbell. False: frames wait already, nothing is armed, and there is no sleep. True: sleep may
+    /// follow, and then [`after_sleep`](Self::after_sleep).
     fn before_sleep(&mut self) -> bool;
 
     /// Disarms the doorbell.

@@ -242,7 +242,7 @@ proptest! {
 fn a_super_frame_beyond_the_snap_length_is_cut_and_its_length_kept() {
     let disk = Disk::new(usize::MAX);
     let mut queue = Pcap::to(Script::new(&[], 1), Box::new(disk.clone()), clock).unwrap();
-    send(&mut queue, &[1; 66], &[2; 65_535]).unwrap();
+    send(&mut queue, &[1; 66], &vec![2; 65_535]).unwrap();
     drop(queue);
     let (records, rest) = parse(&disk.bytes());
     assert_eq!(

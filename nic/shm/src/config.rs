@@ -11,8 +11,8 @@ pub struct Config {
     pub queues: u16,
     /// Frames that one ring holds: a power of two from 2 to 65536. Of two sides the first (or listening) one's counts.
     pub ring: u32,
-    /// Leave transport checksums out, as NICs with offload do: the bytes never leave this machine's memory. In force if both sides say
-    /// so; if not, checksums are real.
+    /// Leave transport checksums out, as NICs with offload do: the bytes never leave this machine's memory. In force
+    /// if both sides say so; if not, checksums are real.
     pub trusted: bool,
     /// The Ethernet address.
     pub mac: Mac,

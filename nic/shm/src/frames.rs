@@ -9,9 +9,9 @@
 //! neighbouring frames fall into different sets of the cache.
 //!
 //! # Soundness
-//! See `memory.rs`. A `Ring` points at one ring of a mapping that it keeps alive; slot numbers are below `slots` because
-//! [`sync::ring`] masks them. A descriptor is read once, checked, and then only the checked copy is used. Which side writes a slot
-//! is up to the indices: a peer that writes out of turn garbles its own frames.
+//! See `memory.rs`. A `Ring` points at one ring of a mapping that it keeps alive; slot numbers are below `slots`
+//! because [`sync::ring`] masks them. A descriptor is read once, checked, and then only the checked copy is used.
+//! Which side writes a slot is up to the indices: a peer that writes out of turn garbles its own frames.
 
 use std::fmt;
 use std::ptr::{self, NonNull};

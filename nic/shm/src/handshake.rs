@@ -8,8 +8,9 @@
 //!       |<- one byte + the connector's bells -|
 //! ```
 //!
-//! The socket serves this exchange only. Greetings are 24 bytes, little-endian: magic 8, version 4, queues 2, trusted 2, ring 4,
-//! zero 4. What comes from the other process is checked like any input: a listener turns a stranger away and goes on waiting.
+//! The socket serves this exchange only. Greetings are 24 bytes, little-endian: magic 8, version 4, queues 2, trusted
+//! 2, ring 4, zero 4. What comes from the other process is checked like any input: a listener turns a stranger away
+//! and goes on waiting.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -34,8 +35,8 @@ const VERSION: u32 = 1;
 /// How long the other process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-// Each message must fit the descriptors that one can carry.
-const _: () = assert!(1 + QUEUES_MAX <= sys::unix::MAX_FDS);
+// A message carries the memory and a side's doorbells.
+const _: () = assert!(QUEUES_MAX < sys::unix::MAX_FDS);
 
 /// What each side says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +107,8 @@ pub struct Listener {
 impl Listener {
     /// Takes the place `path`. A socket left there by a process that is gone is removed.
     ///
-    /// Errors: somebody else listens there, something that is not a socket is there, or the directory does not admit it.
+    /// Errors: somebody else listens there, something that is not a socket is there, or the directory does not admit
+    /// it.
     pub fn bind(path: &Path, config: &Config) -> io::Result<Listener> {
         config.check()?;
         let bound = match UnixListener::bind(path) {

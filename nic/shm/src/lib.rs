@@ -6,9 +6,9 @@
 //!   queue i  rx <-- ring(1, j, i) <-- i <- RETA of side 0 <-- RSS ------------- tx  queue j
 //! ```
 //!
-//! One ring per transmit queue and receive queue, so each has one producer and one consumer and no ring is
-//! ever shared. The *sender* computes the Toeplitz hash, as the receiver's hardware would, and reads the receiver's redirection table. A frame is
-//! copied into a slot and out of it: once received, it is out of the peer's reach.
+//! One ring per transmit queue and receive queue, so each has one producer and one consumer and no ring is ever
+//! shared. The *sender* computes the Toeplitz hash, as the receiver's hardware would, and reads the receiver's
+//! redirection table. A frame is copied into a slot and out of it: once received, it is out of the peer's reach.
 //!
 //! | file | what |
 //! |---|---|
@@ -19,8 +19,9 @@
 //! | `handshake.rs` | how two processes come to share a wire: Unix socket, sealed memfd, eventfds |
 //! | `end.rs` | both ways to get one: [`pair`], [`ShmNic::listen`] and [`ShmNic::connect`] |
 //!
-//! The peer is not trusted with memory: whatever it writes, we stay within bounds and count its nonsense (`memory.rs`). It can waste our
-//! time, like any peer on a network, and no more. Absent on purpose: super-frames, reconnection, more than two ends.
+//! The peer is not trusted with memory: whatever it writes, we stay within bounds and count its nonsense
+//! (`memory.rs`). It can waste our time, like any peer on a network, and no more. Absent on purpose: super-frames,
+//! reconnection, more than two ends.
 
 mod config;
 mod end;

@@ -9,9 +9,10 @@
 //!
 //! # Soundness
 //! The mapping is as large as the layout says, and its file is sealed against shrinking, so no access faults. The
-//! peer may write any byte at any time. Hence references are made to atomics only (any bit pattern is valid), slots are copied through raw pointers,
-//! and every number read from here is checked before it is used as an index. Offsets come from this side's own copy of the
-//! geometry, which is fixed before the mapping is made. The mapping lives in an `Arc` as long as any ring.
+//! peer may write any byte at any time. Hence references are made to atomics only (any bit pattern is valid), slots
+//! are copied through raw pointers, and every number read from here is checked before it is used as an index. Offsets
+//! come from this side's own copy of the geometry, which is fixed before the mapping is made. The mapping lives in an
+//! `Arc` as long as any ring.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -77,7 +78,8 @@ pub(crate) struct Memory {
     fd: OwnedFd,
 }
 
-// SAFETY: a mapping belongs to the process; what is in it is shared through atomics and copies (see the top of this file).
+// SAFETY: a mapping belongs to the process; what is in it is shared through atomics and copies (see the top of this
+// file).
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}

@@ -158,7 +158,8 @@ impl Queue for ShmQueue {
             return Ok(());
         }
         let group = Tuple::of_frame(frame.head).map(|tuple| flow_group(&tuple));
-        // ARP and all else without ports goes to queue 0; so does what the peer's table sends to a queue it does not have.
+        // ARP and all else without ports goes to queue 0; so does what the peer's table sends to a queue it does not
+        // have.
         let queue = group.map_or(0, |group| {
             self.peer().reta[group.index()].load(Relaxed).into()
         });

@@ -272,8 +272,9 @@ enum Attack {
     Work,
 }
 
-/// A peer that joins properly and then writes what it likes into the shared file, while the victim goes on receiving and
-/// transmitting: nothing out of bounds (the victim would crash or assert), no frame beyond a slot, bounded work, and nonsense is counted.
+/// A peer that joins properly and then writes what it likes into the shared file, while the victim goes on receiving
+/// and transmitting: nothing out of bounds (the victim would crash or assert), no frame beyond a slot, bounded work,
+/// and nonsense is counted.
 #[test]
 fn a_hostile_peer_wastes_its_own_frames_only() {
     let place = Place::new();

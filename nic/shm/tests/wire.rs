@@ -305,7 +305,8 @@ proptest! {
                 Op::Receive(max) => {
                     let frames = receive(&mut right, &mut pools, max);
                     let expected: Vec<_> = flushed.drain(..max.min(flushed.len())).collect();
-                    prop_assert!(frames.iter().map(|frame| &frame.head[..]).eq(expected.iter().map(|frame| &frame[..])));
+                    let arrived = frames.iter().map(|frame| &frame.head[..]);
+                    prop_assert!(arrived.eq(expected.iter().map(|frame| &frame[..])));
                     returned += expected.len();
                 }
             }
@@ -313,7 +314,8 @@ proptest! {
     }
 }
 
-/// Two senders, two receivers, rings so small that they wrap all the time, receivers that sleep whenever nothing is there.
+/// Two senders, two receivers, rings so small that they wrap all the time, receivers that sleep whenever nothing is
+/// there.
 #[test]
 fn threads_keep_the_order_of_every_flow_and_wake_each_other() {
     const FLOWS: u16 = 32;
@@ -377,7 +379,7 @@ fn the_bell_rings_for_sleepers_only() {
     let readable = |queue: &ShmQueue| {
         sys::wait::readable(&[queue.wait_fd().unwrap()], Nanos::ZERO).unwrap() == 1
     };
-    let mut say = |queue: &mut ShmQueue| {
+    let say = |queue: &mut ShmQueue| {
         send(queue, &udp(1, b"")).unwrap();
         queue.flush();
     };

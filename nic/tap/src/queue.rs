@@ -268,11 +268,15 @@ impl Queue for TapQueue {
     }
 }
 
-/// Says, past the test harness's capture, that a test could not run here.
+/// Says, past the test harness's capture, that a test could not run here, and how many could not so far.
 #[cfg(test)]
 pub(crate) fn skipped(test: &str, why: &str) {
     use std::io::Write;
-    let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Relaxed) + 1;
+    let line = format!("SKIPPED {test} ({count} so far): {why}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ pub struct Config {
     pub sack: bool,
     /// Offer and accept timestamps (RFC 7323).
     pub timestamps: bool,
-    /// Our window scale (RFC 7323), at most 14; `None` neither offers nor accepts the option.
+    /// Our window scale (RFC 7323), at most 14, and less if `rcv_wnd` is small; `None` neither offers nor accepts the
+    /// option.
     pub wscale: Option<u8>,
 }
 
@@ -84,8 +85,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The shift that goes into our SYN, within RFC 7323 section 2.3's limit of 14.
+    /// The shift that goes into our SYN: within RFC 7323 section 2.3's limit of 14, and such that the window has at least
+    /// 256 steps; a window coarser than the buffer would read as closed.
     pub(crate) fn shift(&self) -> Option<u8> {
-        self.wscale.map(|s| s.min(14))
+        let steps = (self.rcv_wnd >> 8).max(1);
+        self.wscale.map(|s| s.min(14).min(steps.ilog2() as u8))
     }
 }

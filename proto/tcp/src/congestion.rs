@@ -60,8 +60,7 @@ impl Tcb {
                 self.cwnd = if self.has(Bits::SACK) {
                     self.ssthresh
                 } else {
-                    self.ssthresh
-                        .min(self.flight().max(smss).saturating_add(smss))
+                    self.ssthresh.min(self.flight().max(smss).saturating_add(smss))
                 };
             }
             Phase::Recovery => {
@@ -72,11 +71,7 @@ impl Tcb {
                 }
                 if !self.has(Bits::SACK) {
                     let back = if acked >= smss { smss } else { 0 };
-                    self.cwnd = self
-                        .cwnd
-                        .saturating_sub(acked)
-                        .saturating_add(back)
-                        .max(smss);
+                    self.cwnd = self.cwnd.saturating_sub(acked).saturating_add(back).max(smss);
                 }
             }
         }
@@ -123,9 +118,7 @@ impl Tcb {
                 }
             }
             // RFC 6582 section 3.2 step 2: not when the duplicates may come from what a recovery sent again.
-            Phase::Open if self.dupacks == DUP_THRESH && !self.has(Bits::AT_RECOVER) => {
-                self.enter_recovery()
-            }
+            Phase::Open if self.dupacks == DUP_THRESH && !self.has(Bits::AT_RECOVER) => self.enter_recovery(),
             // RFC 5681 section 3.2 step 4: a segment has left the network.
             Phase::Recovery if !self.has(Bits::SACK) => {
                 self.cwnd = self.cwnd.saturating_add(u32::from(self.smss)).min(CWND_MAX);
@@ -138,11 +131,7 @@ impl Tcb {
     fn enter_recovery(&mut self) {
         let smss = u32::from(self.smss);
         self.ssthresh = self.half_flight();
-        self.cwnd = if self.has(Bits::SACK) {
-            self.ssthresh
-        } else {
-            self.ssthresh + u32::from(DUP_THRESH) * smss
-        };
+        self.cwnd = if self.has(Bits::SACK) { self.ssthresh } else { self.ssthresh + u32::from(DUP_THRESH) * smss };
         self.phase = Phase::Recovery;
         self.recover = self.snd_nxt;
         self.rxt = self.snd_una;
@@ -212,11 +201,7 @@ impl Tcb {
         if self.has(Bits::HEAD_LOST) {
             // RFC 6675 section 5 (4.3), RFC 5681 section 3.2 step 3: sent whatever the window.
             let (_, from, to) = self.hole_at_or_after(self.snd_una)?;
-            return Some(Rexmit {
-                from,
-                to,
-                rescue: false,
-            });
+            return Some(Rexmit { from, to, rescue: false });
         }
         let smss = u32::from(self.smss);
         let pipe = self.pipe();
@@ -229,11 +214,7 @@ impl Tcb {
                 let to = to.min(self.recover);
                 // RFC 9293 section 3.8.6: the window may have shrunk; its first segment serves as the probe.
                 let in_window = from == self.snd_una || from.since(self.snd_una) < self.snd_wnd;
-                (from.lt(to) && in_window).then_some(Rexmit {
-                    from,
-                    to,
-                    rescue: false,
-                })
+                (from.lt(to) && in_window).then_some(Rexmit { from, to, rescue: false })
             }
             _ if self.has(Bits::SACK) => self.next_rexmit_by_scoreboard(),
             _ => None,
@@ -246,36 +227,19 @@ impl Tcb {
         if let Some((k, from, to)) = hole
             && self.is_lost_below(k)
         {
-            return Some(Rexmit {
-                from,
-                to,
-                rescue: false,
-            }); // rule (1)
+            return Some(Rexmit { from, to, rescue: false }); // rule (1)
         }
         if self.unsent() > 0 && self.snd_wnd > self.flight() {
             return None; // rule (2): new data
         }
         if let Some((_, from, to)) = hole {
-            return Some(Rexmit {
-                from,
-                to,
-                rescue: false,
-            }); // rule (3)
+            return Some(Rexmit { from, to, rescue: false }); // rule (3)
         }
         // Rule (4): once per recovery, the highest outstanding octets.
         let smss = u32::from(self.smss);
-        let (_, start, to) =
-            self.hole_at_or_after(self.sacked.as_slice().last().map_or(self.snd_una, |r| r.1))?;
-        let from = if to.since(start) > smss {
-            to - smss
-        } else {
-            start
-        };
-        (!self.has(Bits::RESCUED)).then_some(Rexmit {
-            from,
-            to,
-            rescue: true,
-        })
+        let (_, start, to) = self.hole_at_or_after(self.sacked.as_slice().last().map_or(self.snd_una, |r| r.1))?;
+        let from = if to.since(start) > smss { to - smss } else { start };
+        (!self.has(Bits::RESCUED)).then_some(Rexmit { from, to, rescue: true })
     }
 }
 

@@ -54,10 +54,7 @@ impl SynCookies {
             hasher.write_u8(purpose);
             hasher
         };
-        SynCookies {
-            mac: keyed(3),
-            offset: keyed(4),
-        }
+        SynCookies { mac: keyed(3), offset: keyed(4) }
     }
 
     /// The SYN-ACK to a SYN for which there is no room: its sequence number is the cookie. Nothing is remembered. About
@@ -73,8 +70,7 @@ impl SynCookies {
             // Without timestamps there is no place to remember these.
             (shake.wscale, shake.sack) = (None, false);
         }
-        let options =
-            shake.wscale.map_or(NO_SCALE, u32::from) | if shake.sack { SACK_BIT } else { 0 };
+        let options = shake.wscale.map_or(NO_SCALE, u32::from) | if shake.sack { SACK_BIT } else { 0 };
         let clock = ts_clock(now).wrapping_add(shake.ts_offset);
         let mut val = (clock & !((1 << OPTION_BITS) - 1)) | options;
         if val > clock {
@@ -94,9 +90,7 @@ impl SynCookies {
         let (cookie, irs) = (seg.ack - 1, seg.seq - 1);
         let slot_now = now.0 / SLOT;
         let age = (slot_now as u32).wrapping_sub(cookie.0 >> 30) & 3;
-        let slot = slot_now
-            .checked_sub(u64::from(age))
-            .filter(|_| u64::from(age) <= SLOTS_OLD)?;
+        let slot = slot_now.checked_sub(u64::from(age)).filter(|_| u64::from(age) <= SLOTS_OLD)?;
         let mss = (cookie.0 >> MAC_BITS) & 7;
         if self.cookie(tuple, irs, slot, mss) != cookie {
             return None;

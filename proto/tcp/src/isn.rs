@@ -22,10 +22,7 @@ impl IsnKey {
             hasher.write_u8(purpose);
             hasher
         };
-        IsnKey {
-            isn: keyed(1),
-            offset: keyed(2),
-        }
+        IsnKey { isn: keyed(1), offset: keyed(2) }
     }
 
     /// ISN = M + F(tuple, secret), with M the 4 us clock (RFC 6528 section 3; RFC 9293 section 3.4.1, MUST-9): a tuple that is
@@ -50,12 +47,7 @@ impl std::fmt::Debug for IsnKey {
 
 /// The hash of a tuple after what `hasher` was given before.
 pub(crate) fn hash_tuple(mut hasher: SipHasher24, tuple: &Tuple) -> u64 {
-    let Tuple {
-        local,
-        remote,
-        local_port,
-        remote_port,
-    } = *tuple;
+    let Tuple { local, remote, local_port, remote_port } = *tuple;
     let addresses = u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits());
     hasher.write_u64(addresses);
     hasher.write_u32(u32::from(local_port) << 16 | u32::from(remote_port));
@@ -69,33 +61,17 @@ mod tests {
 
     fn tuple(remote_port: u16) -> Tuple {
         let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2));
-        Tuple {
-            local,
-            remote,
-            local_port: 80,
-            remote_port,
-        }
+        Tuple { local, remote, local_port: 80, remote_port }
     }
 
     #[test]
     fn rfc6528_grows_with_the_clock_and_differs_by_tuple_and_key() {
         let key = IsnKey::new([7; 16]);
         let (t0, t1) = (Nanos::from_secs(1), Nanos::from_secs(2));
-        assert_eq!(
-            key.isn(t1, &tuple(1)).since(key.isn(t0, &tuple(1))),
-            250_000,
-            "250 kHz"
-        );
+        assert_eq!(key.isn(t1, &tuple(1)).since(key.isn(t0, &tuple(1))), 250_000, "250 kHz");
         assert_ne!(key.isn(t0, &tuple(1)), key.isn(t0, &tuple(2)));
-        assert_ne!(
-            key.isn(t0, &tuple(1)),
-            IsnKey::new([8; 16]).isn(t0, &tuple(1))
-        );
+        assert_ne!(key.isn(t0, &tuple(1)), IsnKey::new([8; 16]).isn(t0, &tuple(1)));
         assert_ne!(key.ts_offset(&tuple(1)), key.ts_offset(&tuple(2)));
-        assert_ne!(
-            key.ts_offset(&tuple(1)),
-            key.isn(Nanos::ZERO, &tuple(1)).0,
-            "one must not tell the other"
-        );
+        assert_ne!(key.ts_offset(&tuple(1)), key.isn(Nanos::ZERO, &tuple(1)).0, "one must not tell the other");
     }
 }

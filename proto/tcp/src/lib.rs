@@ -61,3 +61,6 @@ pub use listen::{HalfOpen, HalfOutcome};
 pub use outcome::{Arrival, CloseReason, DropReason, Emit, Events, Payload, reset_reply};
 pub use state::State;
 pub use tcb::{Tcb, Timer};
+
+#[cfg(test)]
+mod tests;

@@ -38,10 +38,7 @@ const _: () = assert!(size_of::<HalfOpen>() <= 48);
 
 /// What a segment does to a half-open connection.
 #[derive(Clone, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "moved once, into the caller's table; a box would allocate"
-)]
+#[allow(clippy::large_enum_variant, reason = "moved once, into the caller's table; a box would allocate")]
 pub enum HalfOutcome {
     /// The handshake is done. The caller gives the same segment to [`Tcb::segment_arrives`] of the new block, for it may
     /// carry data.
@@ -71,15 +68,8 @@ impl HalfOpen {
         ts_offset: u32,
         seg: &Segment,
     ) -> (HalfOpen, Emit) {
-        let Handshake {
-            iss,
-            irs,
-            mss,
-            wscale,
-            sack,
-            ts_recent,
-            ts_offset,
-        } = Handshake::of_syn(cfg, isn, ts_offset, seg);
+        let Handshake { iss, irs, mss, wscale, sack, ts_recent, ts_offset } =
+            Handshake::of_syn(cfg, isn, ts_offset, seg);
         let half = HalfOpen {
             deadline: now + cfg.rto_initial,
             iss,
@@ -97,32 +87,12 @@ impl HalfOpen {
     }
 
     fn handshake(&self) -> Handshake {
-        let HalfOpen {
-            iss,
-            irs,
-            mss,
-            wscale,
-            sack,
-            ts_offset,
-            ..
-        } = *self;
-        Handshake {
-            iss,
-            irs,
-            mss,
-            wscale,
-            sack,
-            ts_recent: self.timestamps.then_some(self.ts_recent),
-            ts_offset,
-        }
+        let HalfOpen { iss, irs, mss, wscale, sack, ts_offset, .. } = *self;
+        Handshake { iss, irs, mss, wscale, sack, ts_recent: self.timestamps.then_some(self.ts_recent), ts_offset }
     }
 
     fn syn_ack(&self, now: Nanos, cfg: &Config) -> Emit {
-        let mut emit = syn_ack(
-            cfg,
-            &self.handshake(),
-            ts_clock(now).wrapping_add(self.ts_offset),
-        );
+        let mut emit = syn_ack(cfg, &self.handshake(), ts_clock(now).wrapping_add(self.ts_offset));
         emit.rexmit = self.retries > 0;
         emit
     }
@@ -132,10 +102,7 @@ impl HalfOpen {
         let mut emit = self.syn_ack(now, cfg);
         emit.seq += 1;
         emit.flags = Flags::ACK;
-        emit.opts = Options {
-            timestamps: emit.opts.timestamps,
-            ..Options::NONE
-        };
+        emit.opts = Options { timestamps: emit.opts.timestamps, ..Options::NONE };
         emit.wnd = syn_window(cfg) >> self.wscale.and(cfg.shift()).unwrap_or(0);
         emit.rexmit = false;
         emit
@@ -147,8 +114,7 @@ impl HalfOpen {
         let window = u32::from(syn_window(cfg));
         let flags = seg.flags;
         // The SYN again: our SYN-ACK was lost.
-        if flags.0 & (Flags::SYN | Flags::ACK | Flags::RST).0 == Flags::SYN.0 && seg.seq == self.irs
-        {
+        if flags.0 & (Flags::SYN | Flags::ACK | Flags::RST).0 == Flags::SYN.0 && seg.seq == self.irs {
             return HalfOutcome::Reply(self.syn_ack(now, cfg));
         }
         // First: sequence number; timestamps (RFC 7323 section 5.3).
@@ -171,11 +137,7 @@ impl HalfOpen {
         }
         // Second: RST. RFC 5961 section 3: exactly at RCV.NXT.
         if rst {
-            return if seg.seq == rcv_nxt {
-                HalfOutcome::Reset
-            } else {
-                HalfOutcome::Reply(self.ack(now, cfg))
-            };
+            return if seg.seq == rcv_nxt { HalfOutcome::Reset } else { HalfOutcome::Reply(self.ack(now, cfg)) };
         }
         // Fourth: SYN. "If the connection was initiated with a passive OPEN, then return this connection to the LISTEN state".
         if flags.contains(Flags::SYN) {
@@ -187,8 +149,7 @@ impl HalfOpen {
         }
         if seg.ack != self.iss + 1 {
             // "If the segment acknowledgment is not acceptable, form a reset segment <SEQ=SEG.ACK><CTL=RST>".
-            return reset_reply(seg)
-                .map_or(HalfOutcome::Drop(DropReason::FutureAck), HalfOutcome::Reply);
+            return reset_reply(seg).map_or(HalfOutcome::Drop(DropReason::FutureAck), HalfOutcome::Reply);
         }
         HalfOutcome::Established(self.established(now, cfg, seg))
     }
@@ -197,10 +158,7 @@ impl HalfOpen {
         let mut tcb = Tcb::accepted(now, cfg, &self.handshake(), seg);
         if self.retries == 0 {
             // The SYN-ACK was timed by its deadline.
-            tcb.measured(
-                cfg,
-                now - Nanos(self.deadline.0.saturating_sub(cfg.rto_initial.0)),
-            );
+            tcb.measured(cfg, now - Nanos(self.deadline.0.saturating_sub(cfg.rto_initial.0)));
         } else {
             tcb.after_lost_syn();
         }
@@ -219,11 +177,7 @@ impl HalfOpen {
             return None;
         }
         self.retries += 1;
-        let rto = cfg
-            .rto_initial
-            .0
-            .saturating_mul(1 << self.retries.min(16))
-            .min(cfg.rto_max.0);
+        let rto = cfg.rto_initial.0.saturating_mul(1 << self.retries.min(16)).min(cfg.rto_max.0);
         self.deadline = now + Nanos(rto);
         Some(self.syn_ack(now, cfg))
     }

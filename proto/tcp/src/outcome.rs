@@ -211,40 +211,13 @@ pub struct Emit {
 impl Emit {
     /// A segment without payload.
     pub(crate) fn control(seq: Seq, ack: Seq, flags: Flags) -> Emit {
-        Emit {
-            seq,
-            ack,
-            flags,
-            wnd: 0,
-            opts: Options::NONE,
-            offset: 0,
-            len: 0,
-            mss: u16::MAX,
-            rexmit: false,
-        }
+        Emit { seq, ack, flags, wnd: 0, opts: Options::NONE, offset: 0, len: 0, mss: u16::MAX, rexmit: false }
     }
 
     /// What the peer's engine sees of it: for simulated wires.
     pub fn segment(&self) -> Segment {
-        let Emit {
-            seq,
-            ack,
-            flags,
-            wnd,
-            opts,
-            offset: _,
-            len,
-            mss: _,
-            rexmit: _,
-        } = *self;
-        Segment {
-            seq,
-            ack,
-            flags,
-            wnd,
-            len,
-            opts,
-        }
+        let Emit { seq, ack, flags, wnd, opts, offset: _, len, mss: _, rexmit: _ } = *self;
+        Segment { seq, ack, flags, wnd, len, opts }
     }
 }
 
@@ -257,11 +230,7 @@ pub fn reset_reply(seg: &Segment) -> Option<Emit> {
         Some(Emit::control(seg.ack, Seq(0), Flags::RST))
     } else {
         // "<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>"
-        Some(Emit::control(
-            Seq(0),
-            seg.seq + seg.seg_len(),
-            Flags::RST | Flags::ACK,
-        ))
+        Some(Emit::control(Seq(0), seg.seq + seg.seg_len(), Flags::RST | Flags::ACK))
     }
 }
 
@@ -299,24 +268,15 @@ impl fmt::Display for Events {
                 sep = "|";
             }
         }
-        if sep.is_empty() {
-            f.write_str("-")
-        } else {
-            Ok(())
-        }
+        if sep.is_empty() { f.write_str("-") } else { Ok(()) }
     }
 }
 
 impl fmt::Display for Emit {
     /// One line in the manner of packet scripts: `SA 1:101(100) ack 7 win 65535 <mss 1460,sackOK> rexmit`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LETTERS: [(Flags, char); 5] = [
-            (Flags::SYN, 'S'),
-            (Flags::FIN, 'F'),
-            (Flags::RST, 'R'),
-            (Flags::PSH, 'P'),
-            (Flags::ACK, 'A'),
-        ];
+        const LETTERS: [(Flags, char); 5] =
+            [(Flags::SYN, 'S'), (Flags::FIN, 'F'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, 'A')];
         for (flag, letter) in LETTERS {
             if self.flags.contains(flag) {
                 write!(f, "{letter}")?;
@@ -328,11 +288,7 @@ impl fmt::Display for Emit {
         }
         write!(f, " win {}", self.wnd)?;
         fmt_options(&self.opts, f)?;
-        if self.rexmit {
-            f.write_str(" rexmit")
-        } else {
-            Ok(())
-        }
+        if self.rexmit { f.write_str(" rexmit") } else { Ok(()) }
     }
 }
 
@@ -380,15 +336,7 @@ impl fmt::Debug for Arrival {
 impl fmt::Display for Arrival {
     /// Only what is not nothing: `in-order 0+100 advanced 100 acked 7 [peer_fin]`; `-` when all is nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Arrival {
-            payload,
-            advanced,
-            acked,
-            events,
-            closed,
-            reply,
-            drop,
-        } = self;
+        let Arrival { payload, advanced, acked, events, closed, reply, drop } = self;
         if *self == Arrival::default() {
             return f.write_str("-");
         }
@@ -396,9 +344,7 @@ impl fmt::Display for Arrival {
         match payload {
             Payload::None => {}
             Payload::InOrder { skip, len } => words.push(format!("in-order {skip}+{len}")),
-            Payload::OutOfOrder { skip, len, seq } => {
-                words.push(format!("out-of-order {skip}+{len} at {seq:?}"))
-            }
+            Payload::OutOfOrder { skip, len, seq } => words.push(format!("out-of-order {skip}+{len} at {seq:?}")),
         }
         if *advanced != 0 {
             words.push(format!("advanced {advanced}"));

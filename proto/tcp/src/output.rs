@@ -23,12 +23,8 @@ impl Tcb {
     /// the queue. Each call does a bounded amount of work; the windows bound the number of calls that answer `Some`.
     #[inline]
     pub fn poll_transmit(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
-        const DUE: u16 = Bits::ACK_NOW.0
-            | Bits::PROBE.0
-            | Bits::SYN_DUE.0
-            | Bits::HEAD_LOST.0
-            | Bits::FIN.0
-            | Bits::WANT.0;
+        const DUE: u16 =
+            Bits::ACK_NOW.0 | Bits::PROBE.0 | Bits::SYN_DUE.0 | Bits::HEAD_LOST.0 | Bits::FIN.0 | Bits::WANT.0;
         if self.phase == Phase::Open && self.bits.0 & DUE == 0 && self.dups_due == 0 {
             if self.snd_nxt == self.snd_end || !self.state.is_synchronized() {
                 return None;
@@ -89,10 +85,8 @@ impl Tcb {
             }
         }
         // Deviation: the FIN heeds the peer's window (RFC 9293 section 3.8.6) but not the congestion window.
-        let fin = self.has(Bits::FIN)
-            && !self.fin_sent()
-            && n == queued
-            && self.flight().saturating_add(n) < self.snd_wnd;
+        let fin =
+            self.has(Bits::FIN) && !self.fin_sent() && n == queued && self.flight().saturating_add(n) < self.snd_wnd;
         (n > 0 || fin).then(|| self.emit_new(now, cfg, n, max_payload, fin))
     }
 
@@ -110,11 +104,7 @@ impl Tcb {
         self.last_snd = stamp(now);
         self.clear(Bits::FORCE);
         // RFC 9293 section 3.9.1: PSH on the last of what the user gave.
-        let mut flags = if seq + n == self.snd_end {
-            Flags::ACK | Flags::PSH
-        } else {
-            Flags::ACK
-        };
+        let mut flags = if seq + n == self.snd_end { Flags::ACK | Flags::PSH } else { Flags::ACK };
         if fin {
             flags |= Flags::FIN;
         }
@@ -124,28 +114,16 @@ impl Tcb {
         let mut emit = self.emit_segment(now, seq, flags, SackBlocks::EMPTY);
         emit.offset = seq.since(self.snd_una);
         emit.len = n;
-        emit.mss = self
-            .smss
-            .min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
+        emit.mss = self.smss.min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
         emit
     }
 
     /// Sends the front of a lost stretch again, one segment at most.
     #[cold]
-    fn emit_rexmit(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        rexmit: Rexmit,
-        max_payload: u32,
-    ) -> Option<Emit> {
+    fn emit_rexmit(&mut self, now: Nanos, cfg: &Config, rexmit: Rexmit, max_payload: u32) -> Option<Emit> {
         let Rexmit { from, to, rescue } = rexmit;
         let data_to = to.min(self.snd_end);
-        let data = if from.lt(data_to) {
-            data_to.since(from)
-        } else {
-            0
-        };
+        let data = if from.lt(data_to) { data_to.since(from) } else { 0 };
         let n = data.min(u32::from(self.smss)).min(max_payload.max(1));
         let fin = self.fin_sent() && from + n == self.snd_end && to.gt(self.snd_end);
         if n == 0 && !fin {
@@ -176,9 +154,7 @@ impl Tcb {
         let mut emit = self.emit_segment(now, from, flags, SackBlocks::EMPTY);
         emit.offset = from.since(self.snd_una);
         emit.len = n;
-        emit.mss = self
-            .smss
-            .min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
+        emit.mss = self.smss.min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
         emit.rexmit = true;
         Some(emit)
     }
@@ -200,14 +176,10 @@ impl Tcb {
         let opts = Options {
             mss: Some(cfg.mss),
             // An option is answered only if it was offered (RFC 7323 section 2.5, RFC 2018 section 2).
-            wscale: cfg
-                .shift()
-                .filter(|_| !answer || self.rcv_shift != 0 || self.snd_shift != 0),
+            wscale: cfg.shift().filter(|_| !answer || self.rcv_shift != 0 || self.snd_shift != 0),
             sack_permitted: cfg.sack && (!answer || self.has(Bits::SACK)),
-            timestamps: (cfg.timestamps && (!answer || self.has(Bits::TS))).then(|| Timestamps {
-                val: self.ts_now(now),
-                ecr: self.ts_recent,
-            }),
+            timestamps: (cfg.timestamps && (!answer || self.has(Bits::TS)))
+                .then(|| Timestamps { val: self.ts_now(now), ecr: self.ts_recent }),
             sacks: SackBlocks::EMPTY,
         };
         if answer {
@@ -216,11 +188,7 @@ impl Tcb {
         Emit {
             seq: self.snd_una,
             ack: if answer { self.rcv_nxt } else { Seq(0) },
-            flags: if answer {
-                Flags::SYN | Flags::ACK
-            } else {
-                Flags::SYN
-            },
+            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
             // RFC 7323 section 2.2: the window of a SYN is never scaled.
             wnd: syn_window(cfg),
             opts,
@@ -255,22 +223,8 @@ impl Tcb {
         self.clear(Bits::ACK_NOW);
         self.ack_at = Nanos::MAX;
         self.last_ack_sent = self.rcv_nxt;
-        let opts = Options {
-            timestamps: self.timestamps(now),
-            sacks,
-            ..Options::NONE
-        };
-        Emit {
-            seq,
-            ack: self.rcv_nxt,
-            flags,
-            wnd,
-            opts,
-            offset: 0,
-            len: 0,
-            mss: self.smss,
-            rexmit: false,
-        }
+        let opts = Options { timestamps: self.timestamps(now), sacks, ..Options::NONE };
+        Emit { seq, ack: self.rcv_nxt, flags, wnd, opts, offset: 0, len: 0, mss: self.smss, rexmit: false }
     }
 
     /// Moves the advertised edge if that is worth it, and says the window as the wire has it.
@@ -291,9 +245,7 @@ impl Tcb {
     /// The window that the buffer would allow.
     #[inline]
     pub(crate) fn window_to_offer(&self) -> u32 {
-        self.rcv_buf
-            .saturating_sub(self.unread)
-            .min(u32::from(u16::MAX) << self.rcv_shift)
+        self.rcv_buf.saturating_sub(self.unread).min(u32::from(u16::MAX) << self.rcv_shift)
     }
 }
 

@@ -40,14 +40,7 @@ impl Tcb {
 
     /// Takes the sample that an ACK of new data gives, if it gives one. `again`: some of it had been sent again.
     #[inline]
-    pub(crate) fn sample_rtt(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        ack: Seq,
-        ts: Option<Timestamps>,
-        again: bool,
-    ) {
+    pub(crate) fn sample_rtt(&mut self, now: Nanos, cfg: &Config, ack: Seq, ts: Option<Timestamps>, again: bool) {
         if self.has(Bits::TIMING) {
             if ack.ge(self.rtt_seq) {
                 self.clear(Bits::TIMING);
@@ -80,18 +73,12 @@ impl Tcb {
             self.rttvar4 = r << 1;
         } else {
             let delta = r.abs_diff(self.srtt8 >> 3);
-            self.rttvar4 = self
-                .rttvar4
-                .wrapping_sub(self.rttvar4 >> 2)
-                .wrapping_add(delta);
+            self.rttvar4 = self.rttvar4.wrapping_sub(self.rttvar4 >> 2).wrapping_add(delta);
             self.srtt8 = self.srtt8.wrapping_sub(self.srtt8 >> 3).wrapping_add(r);
         }
         // Section 2.3: RTO = SRTT + max(G, K * RTTVAR); G is a tick of the timing wheel, 16 us.
         let rto = (self.srtt8 >> 3).saturating_add(self.rttvar4.max(16));
-        self.rto_us = u64::from(rto).clamp(
-            cfg.rto_min.micros(),
-            cfg.rto_max.micros().max(cfg.rto_min.micros()),
-        ) as u32;
+        self.rto_us = u64::from(rto).clamp(cfg.rto_min.micros(), cfg.rto_max.micros().max(cfg.rto_min.micros())) as u32;
         // Karn: the backed-off timeout stays until there is a sample.
         self.backoff = 0;
     }

@@ -33,10 +33,7 @@ pub(crate) struct Ranges<const N: usize> {
 }
 
 impl<const N: usize> Ranges<N> {
-    pub(crate) const EMPTY: Ranges<N> = Ranges {
-        ranges: [(Seq(0), Seq(0)); N],
-        len: 0,
-    };
+    pub(crate) const EMPTY: Ranges<N> = Ranges { ranges: [(Seq(0), Seq(0)); N], len: 0 };
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -50,16 +47,12 @@ impl<const N: usize> Ranges<N> {
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[(Seq, Seq)] {
-        self.ranges
-            .get(..usize::from(self.len))
-            .unwrap_or(&self.ranges)
+        self.ranges.get(..usize::from(self.len)).unwrap_or(&self.ranges)
     }
 
     /// The sum of the lengths.
     pub(crate) fn bytes(&self) -> u32 {
-        self.as_slice()
-            .iter()
-            .fold(0, |sum, (l, r)| sum.wrapping_add(r.since(*l)))
+        self.as_slice().iter().fold(0, |sum, (l, r)| sum.wrapping_add(r.since(*l)))
     }
 
     fn remove(&mut self, at: usize) {
@@ -85,11 +78,7 @@ impl<const N: usize> Ranges<N> {
     /// range farthest ahead is forgotten. Bounded by `N`.
     pub(crate) fn merge(&mut self, left: Seq, right: Seq) -> u32 {
         let (mut l, mut r, mut known) = (left, right, 0u32);
-        let at = self
-            .as_slice()
-            .iter()
-            .position(|x| x.1.ge(left))
-            .unwrap_or(usize::from(self.len));
+        let at = self.as_slice().iter().position(|x| x.1.ge(left)).unwrap_or(usize::from(self.len));
         while let Some(&(a, b)) = self.as_slice().get(at).filter(|x| x.0.le(right)) {
             (l, r, known) = (l.min(a), r.max(b), known.wrapping_add(b.since(a)));
             self.remove(at);
@@ -164,10 +153,7 @@ impl Tcb {
         let mut new = 0u32;
         for (left, right) in seg.opts.sacks.iter() {
             // RFC 2018 section 4; a block at or below SEG.ACK is a DSACK (RFC 2883), which tells nothing here.
-            let sane = left.lt(right)
-                && left.gt(seg.ack)
-                && left.ge(self.snd_una)
-                && right.le(self.snd_nxt);
+            let sane = left.lt(right) && left.gt(seg.ack) && left.ge(self.snd_una) && right.le(self.snd_nxt);
             if sane && right.since(left) <= self.snd_nxt.since(self.snd_una) {
                 new = new.saturating_add(self.sacked.merge(left, right));
             }
@@ -177,43 +163,28 @@ impl Tcb {
 
     /// The blocks to report: the run of the most recent arrival first (RFC 2018 section 4).
     pub(crate) fn sack_blocks(&self) -> SackBlocks {
-        if self.has(Bits::SACK) {
-            self.held.as_slice().iter().copied().collect()
-        } else {
-            SackBlocks::EMPTY
-        }
+        if self.has(Bits::SACK) { self.held.as_slice().iter().copied().collect() } else { SackBlocks::EMPTY }
     }
 
     /// RFC 6675 section 4 "IsLost ()" for any octet of the hole below the `k`-th run: whether enough was received above.
     pub(crate) fn is_lost_below(&self, k: usize) -> bool {
         let above = self.sacked.as_slice().get(k..).unwrap_or(&[]);
-        let bytes = above
-            .iter()
-            .fold(0u32, |sum, (l, r)| sum.saturating_add(r.since(*l)));
-        above.len() >= usize::from(DUP_THRESH)
-            || bytes > u32::from(DUP_THRESH - 1) * u32::from(self.smss)
+        let bytes = above.iter().fold(0u32, |sum, (l, r)| sum.saturating_add(r.since(*l)));
+        above.len() >= usize::from(DUP_THRESH) || bytes > u32::from(DUP_THRESH - 1) * u32::from(self.smss)
     }
 
     /// RFC 6675 section 4 "SetPipe ()": bytes believed to be in the network. Bounded by the scoreboard's size.
     pub(crate) fn pipe(&self) -> u32 {
         let flight = self.flight();
         if self.phase == Phase::Open {
-            return if self.sacked.is_empty() {
-                flight
-            } else {
-                flight.saturating_sub(self.sacked.bytes())
-            };
+            return if self.sacked.is_empty() { flight } else { flight.saturating_sub(self.sacked.bytes()) };
         }
         if self.phase == Phase::Recovery && !self.has(Bits::SACK) {
             // RFC 6582 inflates cwnd instead.
             return flight;
         }
         // After a timeout, all that was out at the time counts as lost.
-        let lost_to = if self.phase == Phase::Loss {
-            self.recover
-        } else {
-            self.snd_una
-        };
+        let lost_to = if self.phase == Phase::Loss { self.recover } else { self.snd_una };
         let (mut pipe, mut from) = (0u32, self.snd_una);
         for (k, to, next) in self.holes() {
             let in_flight_from = from.max(lost_to);
@@ -232,13 +203,7 @@ impl Tcb {
     /// (k, the end of the hole below the k-th run, the end of the k-th run); at last the hole up to snd.nxt.
     fn holes(&self) -> impl Iterator<Item = (usize, Seq, Seq)> + '_ {
         let last = (self.snd_nxt, self.snd_nxt);
-        self.sacked
-            .as_slice()
-            .iter()
-            .copied()
-            .chain([last])
-            .enumerate()
-            .map(|(k, (l, r))| (k, l, r))
+        self.sacked.as_slice().iter().copied().chain([last]).enumerate().map(|(k, (l, r))| (k, l, r))
     }
 
     /// The first hole with anything at or after `from`: (index of the run above it, its part at or after `from`).
@@ -261,18 +226,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn set<const N: usize>(r: &Ranges<N>, base: u32) -> BTreeSet<u32> {
-        r.as_slice()
-            .iter()
-            .flat_map(|(l, r)| l.since(Seq(base))..r.since(Seq(base)))
-            .collect()
+        r.as_slice().iter().flat_map(|(l, r)| l.since(Seq(base))..r.since(Seq(base))).collect()
     }
 
     fn disjoint<const N: usize>(r: &Ranges<N>, base: u32) -> bool {
-        let mut sorted: Vec<_> = r
-            .as_slice()
-            .iter()
-            .map(|(l, r)| (l.since(Seq(base)), r.since(Seq(base))))
-            .collect();
+        let mut sorted: Vec<_> = r.as_slice().iter().map(|(l, r)| (l.since(Seq(base)), r.since(Seq(base)))).collect();
         sorted.sort_unstable();
         sorted.iter().all(|(l, r)| l < r) && sorted.windows(2).all(|w| w[0].1 < w[1].0)
     }

@@ -194,11 +194,7 @@ impl Handshake {
             mss: seg.opts.mss,
             wscale: cfg.shift().and(seg.opts.wscale),
             sack: cfg.sack && seg.opts.sack_permitted,
-            ts_recent: seg
-                .opts
-                .timestamps
-                .filter(|_| cfg.timestamps)
-                .map(|ts| ts.val),
+            ts_recent: seg.opts.timestamps.filter(|_| cfg.timestamps).map(|ts| ts.val),
             ts_offset,
         }
     }
@@ -283,15 +279,7 @@ impl Tcb {
 
     /// Takes over what the SYNs said.
     pub(crate) fn agree(&mut self, cfg: &Config, shake: &Handshake) {
-        let Handshake {
-            iss: _,
-            irs,
-            mss,
-            wscale,
-            sack,
-            ts_recent,
-            ts_offset,
-        } = *shake;
+        let Handshake { iss: _, irs, mss, wscale, sack, ts_recent, ts_offset } = *shake;
         self.ts_offset = ts_offset;
         if let Some(shift) = wscale {
             // RFC 7323 section 2.3: "a shift count ... greater than 14 ... use 14".
@@ -307,11 +295,7 @@ impl Tcb {
         }
         // RFC 9293 section 3.7.1, MUST-16: the smaller of both, less the options of every segment (RFC 6691).
         let mss = mss.unwrap_or(DEFAULT_MSS).min(cfg.mss).max(MIN_MSS);
-        self.smss = if ts_recent.is_some() {
-            mss - TIMESTAMPS_LEN
-        } else {
-            mss
-        };
+        self.smss = if ts_recent.is_some() { mss - TIMESTAMPS_LEN } else { mss };
         self.cwnd = self.initial_cwnd();
         self.rcv_nxt = irs + 1;
         // What the window field of our SYN could promise.
@@ -371,10 +355,7 @@ impl Tcb {
 
     #[inline]
     pub(crate) fn timestamps(&self, now: Nanos) -> Option<Timestamps> {
-        self.has(Bits::TS).then(|| Timestamps {
-            val: self.ts_now(now),
-            ecr: self.ts_recent,
-        })
+        self.has(Bits::TS).then(|| Timestamps { val: self.ts_now(now), ecr: self.ts_recent })
     }
 
     /// The state of the connection.
@@ -434,21 +415,13 @@ impl Tcb {
     /// Payload bytes in the send queue: sent and unacknowledged, and admitted but not sent.
     #[inline]
     pub fn unacked(&self) -> u32 {
-        if self.state.is_synchronized() && self.snd_una.lt(self.snd_end) {
-            self.snd_end.since(self.snd_una)
-        } else {
-            0
-        }
+        if self.state.is_synchronized() && self.snd_una.lt(self.snd_end) { self.snd_end.since(self.snd_una) } else { 0 }
     }
 
     /// Payload bytes admitted but never sent.
     #[inline]
     pub fn unsent(&self) -> u32 {
-        if self.state.is_synchronized() && self.snd_nxt.lt(self.snd_end) {
-            self.snd_end.since(self.snd_nxt)
-        } else {
-            0
-        }
+        if self.state.is_synchronized() && self.snd_nxt.lt(self.snd_end) { self.snd_end.since(self.snd_nxt) } else { 0 }
     }
 
     /// In-order bytes delivered to the caller and not yet consumed by the application.
@@ -474,53 +447,23 @@ impl Tcb {
     pub fn invariants(&self) -> Result<(), &'static str> {
         let check = |ok: bool, name| if ok { Ok(()) } else { Err(name) };
         check(self.snd_una.le(self.snd_nxt), "snd.una <= snd.nxt")?;
-        check(
-            self.snd_nxt.le(self.snd_end + 1),
-            "snd.nxt <= snd.end + FIN",
-        )?;
-        check(
-            !self.fin_sent() || self.has(Bits::FIN) || self.state == State::Closed,
-            "FIN sent only if closed",
-        )?;
-        check(
-            self.snd_una.le(self.rxt) && self.rxt.le(self.snd_nxt),
-            "snd.una <= rxt <= snd.nxt",
-        )?;
+        check(self.snd_nxt.le(self.snd_end + 1), "snd.nxt <= snd.end + FIN")?;
+        check(!self.fin_sent() || self.has(Bits::FIN) || self.state == State::Closed, "FIN sent only if closed")?;
+        check(self.snd_una.le(self.rxt) && self.rxt.le(self.snd_nxt), "snd.una <= rxt <= snd.nxt")?;
         check(self.rcv_nxt.le(self.rcv_edge), "rcv.nxt <= edge")?;
         let offered = self.rcv_edge.since(self.rcv_nxt);
-        check(
-            offered <= self.rcv_buf.max(u32::from(u16::MAX)),
-            "window <= buffer",
-        )?;
-        check(
-            self.cwnd >= u32::from(self.smss) || !self.state.is_synchronized(),
-            "cwnd >= SMSS",
-        )?;
+        check(offered <= self.rcv_buf.max(u32::from(u16::MAX)), "window <= buffer")?;
+        check(self.cwnd >= u32::from(self.smss) || !self.state.is_synchronized(), "cwnd >= SMSS")?;
         let ascending = |r: &[(Seq, Seq)]| r.iter().all(|(l, r)| l.lt(*r));
-        check(
-            ascending(self.sacked.as_slice()) && ascending(self.held.as_slice()),
-            "no empty range",
-        )?;
+        check(ascending(self.sacked.as_slice()) && ascending(self.held.as_slice()), "no empty range")?;
         let within = |(l, r): &(Seq, Seq)| l.gt(self.snd_una) && r.le(self.snd_nxt);
-        check(
-            self.sacked.as_slice().iter().all(within),
-            "sacked within flight",
-        )?;
+        check(self.sacked.as_slice().iter().all(within), "sacked within flight")?;
         let ahead = |(l, r): &(Seq, Seq)| l.gt(self.rcv_nxt) && r.le(self.rcv_edge);
         check(self.held.as_slice().iter().all(ahead), "held within window")?;
         let closed = self.state == State::Closed;
-        check(
-            closed || self.flight() == 0 || self.rtx_at != Nanos::MAX,
-            "flight needs a timer",
-        )?;
-        check(
-            self.state != State::TimeWait || self.long_at != Nanos::MAX,
-            "TIME-WAIT needs a timer",
-        )?;
-        check(
-            !closed || self.deadline() == Nanos::MAX,
-            "CLOSED has no timer",
-        )
+        check(closed || self.flight() == 0 || self.rtx_at != Nanos::MAX, "flight needs a timer")?;
+        check(self.state != State::TimeWait || self.long_at != Nanos::MAX, "TIME-WAIT needs a timer")?;
+        check(!closed || self.deadline() == Nanos::MAX, "CLOSED has no timer")
     }
 }
 
@@ -545,21 +488,9 @@ impl fmt::Debug for Tcb {
 impl fmt::Display for Tcb {
     /// One line: `ESTABLISHED snd 1..101..101 wnd 65535 cwnd 14480 open | rcv 7..65542 unread 0 | rto 50.000ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} snd {:?}..{:?}..{:?}",
-            self.state, self.snd_una, self.snd_nxt, self.snd_end
-        )?;
-        write!(
-            f,
-            " wnd {} cwnd {} {:?}",
-            self.snd_wnd, self.cwnd, self.phase
-        )?;
-        write!(
-            f,
-            " | rcv {:?}..{:?} unread {}",
-            self.rcv_nxt, self.rcv_edge, self.unread
-        )?;
+        write!(f, "{} snd {:?}..{:?}..{:?}", self.state, self.snd_una, self.snd_nxt, self.snd_end)?;
+        write!(f, " wnd {} cwnd {} {:?}", self.snd_wnd, self.cwnd, self.phase)?;
+        write!(f, " | rcv {:?}..{:?} unread {}", self.rcv_nxt, self.rcv_edge, self.unread)?;
         write!(f, " | rto {:?}", self.rto())?;
         for (timer, at) in self.timers() {
             write!(f, " {timer:?}@{at:?}")?;

@@ -20,23 +20,15 @@ impl Tcb {
 
     /// The armed timers, for dumps and tests.
     pub fn timers(&self) -> impl Iterator<Item = (Timer, Nanos)> + '_ {
-        let rtx = if self.has(Bits::PERSIST) {
-            Timer::Persist
-        } else {
-            Timer::Retransmit
-        };
+        let rtx = if self.has(Bits::PERSIST) { Timer::Persist } else { Timer::Retransmit };
         let long = match self.state {
             State::TimeWait => Timer::TimeWait,
             State::FinWait2 if self.has(Bits::GONE) => Timer::FinWait2,
             _ => Timer::KeepAlive,
         };
-        [
-            (rtx, self.rtx_at),
-            (Timer::DelayedAck, self.ack_at),
-            (long, self.long_at),
-        ]
-        .into_iter()
-        .filter(|(_, at)| *at != Nanos::MAX)
+        [(rtx, self.rtx_at), (Timer::DelayedAck, self.ack_at), (long, self.long_at)]
+            .into_iter()
+            .filter(|(_, at)| *at != Nanos::MAX)
     }
 
     /// The clock has reached [`Tcb::deadline`]. Does nothing when called early. [`Tcb::poll_transmit`] comes after.
@@ -58,9 +50,7 @@ impl Tcb {
                 // RFC 9293 section 3.10.8: "delete the TCB, enter the CLOSED state".
                 State::TimeWait => self.cease(CloseReason::Normal, &mut out),
                 // Deviation: RFC 9293 section 3.3.2 lets FIN-WAIT-2 last for ever; a peer that vanished would keep the block.
-                State::FinWait2 if self.has(Bits::GONE) => {
-                    self.cease(CloseReason::TimedOut, &mut out)
-                }
+                State::FinWait2 if self.has(Bits::GONE) => self.cease(CloseReason::TimedOut, &mut out),
                 _ => self.keepalive_timeout(now, cfg, &mut out),
             }
         }
@@ -89,11 +79,7 @@ impl Tcb {
             return;
         }
         let opening = matches!(self.state, State::SynSent | State::SynReceived);
-        let limit = if opening {
-            cfg.syn_retries
-        } else {
-            cfg.data_retries
-        };
+        let limit = if opening { cfg.syn_retries } else { cfg.data_retries };
         if self.retries >= limit {
             return self.cease(CloseReason::TimedOut, out);
         }
@@ -118,8 +104,7 @@ impl Tcb {
     /// Nothing is in flight that would be answered, and the window holds back what there is to send.
     #[inline]
     pub(crate) fn persist_if_stuck(&mut self, now: Nanos, cfg: &Config) {
-        let waiting =
-            self.has(Bits::WANT) || self.unsent() > 0 || (self.has(Bits::FIN) && !self.fin_sent());
+        let waiting = self.has(Bits::WANT) || self.unsent() > 0 || (self.has(Bits::FIN) && !self.fin_sent());
         if waiting && self.flight() == 0 && self.rtx_at == Nanos::MAX {
             self.arm_persist(now + self.rto_now(cfg));
         }

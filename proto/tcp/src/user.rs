@@ -30,9 +30,7 @@ impl Tcb {
         if n == 0 || !self.state.can_send() || self.has(Bits::FIN) {
             return self.send_refused(n);
         }
-        if self.snd_una == self.snd_end
-            && stamp(now).wrapping_sub(self.last_snd) > self.rto_stamps()
-        {
+        if self.snd_una == self.snd_end && stamp(now).wrapping_sub(self.last_snd) > self.rto_stamps() {
             self.restart_after_idle();
         }
         let window = self.send_window();
@@ -110,10 +108,7 @@ impl Tcb {
             // "Delete the TCB".
             State::SynSent => {
                 self.enter_closed();
-                return Arrival {
-                    closed: Some(CloseReason::Aborted),
-                    ..Arrival::default()
-                };
+                return Arrival { closed: Some(CloseReason::Aborted), ..Arrival::default() };
             }
             // "queue for processing after entering ESTABLISHED state".
             State::SynReceived => self.set(Bits::FIN),
@@ -140,11 +135,7 @@ impl Tcb {
     pub fn close(&mut self, now: Nanos, cfg: &Config) -> Arrival {
         if self.unread > 0 && self.state.is_synchronized() {
             let reply = self.abort();
-            return Arrival {
-                closed: Some(CloseReason::Aborted),
-                reply,
-                ..Arrival::default()
-            };
+            return Arrival { closed: Some(CloseReason::Aborted), reply, ..Arrival::default() };
         }
         let out = self.shutdown(now, cfg);
         if self.state != State::Closed {
@@ -160,15 +151,11 @@ impl Tcb {
     /// and removes it.
     pub fn abort(&mut self) -> Option<Emit> {
         let reset = match self.state {
-            State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2
-            | State::CloseWait => Some(self.reset_emit()),
-            // "respond ... "OK" ..., delete the TCB": the peer has closed, or never was.
-            State::Closed | State::SynSent | State::Closing | State::LastAck | State::TimeWait => {
-                None
+            State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => {
+                Some(self.reset_emit())
             }
+            // "respond ... "OK" ..., delete the TCB": the peer has closed, or never was.
+            State::Closed | State::SynSent | State::Closing | State::LastAck | State::TimeWait => None,
         };
         self.enter_closed();
         reset
@@ -176,11 +163,7 @@ impl Tcb {
 
     /// "<SEQ=SND.NXT><CTL=RST>", with the ACK that every segment of a synchronized connection carries.
     pub(crate) fn reset_emit(&self) -> Emit {
-        let ack = if self.state == State::SynSent {
-            Seq(0)
-        } else {
-            self.rcv_nxt
-        };
+        let ack = if self.state == State::SynSent { Seq(0) } else { self.rcv_nxt };
         Emit::control(self.snd_nxt, ack, Flags::RST | Flags::ACK)
     }
 }

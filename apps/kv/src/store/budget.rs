@@ -47,6 +47,11 @@ impl Charge {
         ok
     }
 
+    /// Another claim of nothing, on the same budget.
+    pub(crate) fn another(&self) -> Charge {
+        Charge::new(&self.budget)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

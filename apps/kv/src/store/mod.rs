@@ -29,9 +29,11 @@ use budget::Budget;
 use put::Means;
 
 pub(crate) use budget::Charge;
-pub(crate) use item::{Data, HEADER, KEY_MAX, Large, Marks, SMALL_MAX, cost};
+pub(crate) use item::{Data, Entry, KEY_MAX, Large, Marks, SMALL_MAX, cost};
+use item::HEADER;
 pub(crate) use put::{Arith, Counted, Mode, Put, Stored, Value};
-pub(crate) use shard::{Lookup, Shard, Short, Tally};
+pub(crate) use shard::{Lookup, Shard, Tally};
+use shard::Short;
 
 use crate::Config;
 use crate::clock::Secs;

@@ -247,6 +247,29 @@ impl Shard {
         Ok(true)
     }
 
+    /// Takes the value away; key and all else stay.
+    pub(crate) fn drop_value(&mut self, at: u32) {
+        let entry = self.entry(at);
+        let key = entry.key();
+        let data = match &entry.data {
+            Data::Small(_) => Data::Small(key.into()),
+            Data::Large(large) => {
+                // The overhead pays for a key, if the budget does not.
+                let mut charge = large.charge.another();
+                charge.grow(key.len());
+                Data::Large(Arc::new(Large { bytes: key.to_vec(), charge }))
+            }
+        };
+        self.swap_data(at, data);
+        self.entry_mut(at).flags = 0;
+    }
+
+    /// Gives the item a new cas value: this one, or a fresh one.
+    pub(crate) fn renew_cas(&mut self, at: u32, own: Option<u64>) {
+        let cas = own.unwrap_or_else(|| self.fresh_cas());
+        self.entry_mut(at).cas = cas;
+    }
+
     /// Counts up or down. Down stops at zero, up wraps; a shorter result is padded with spaces (protocol.txt, "Increment/Decrement").
     pub(super) fn arith(
         &mut self,

@@ -21,7 +21,9 @@ pub(crate) const US: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 pub(crate) fn skipped(test: &str, why: &dyn std::fmt::Display) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Relaxed) + 1;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test} ({count} so far): {why}");
+    // In one write, so that lines of parallel tests do not mix.
+    let line = format!("SKIPPED {test} ({count} so far): {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Runs `test` in a thread with a network namespace of its own.

@@ -59,14 +59,7 @@ impl Tcb {
     }
 
     /// SND.UNA =< SEG.ACK =< SND.NXT: window, scoreboard, and what it acknowledges or repeats.
-    fn take_ack(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        text: &Text,
-        out: &mut Arrival,
-    ) {
+    fn take_ack(&mut self, now: Nanos, cfg: &Config, seg: &Segment, text: &Text, out: &mut Arrival) {
         let wnd_before = self.snd_wnd;
         // "If SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)".
         if self.snd_wl1.lt(text.seq) || (self.snd_wl1 == text.seq && self.snd_wl2.le(seg.ack)) {
@@ -81,8 +74,7 @@ impl Tcb {
             }
         } else if self.flight() > 0 {
             // RFC 5681 section 2; with SACK, news on the scoreboard is what makes a duplicate (RFC 6675 section 2).
-            let duplicate =
-                seg.seg_len() == 0 && self.snd_wnd == wnd_before && !self.has(Bits::PERSIST);
+            let duplicate = seg.seg_len() == 0 && self.snd_wnd == wnd_before && !self.has(Bits::PERSIST);
             if told || (duplicate && !self.has(Bits::SACK)) {
                 self.on_duplicate_ack();
             }
@@ -132,11 +124,7 @@ impl Tcb {
         self.clear(Bits::AT_RECOVER);
         self.on_new_ack(acked, flight);
         // RFC 6298 section 5.2 and 5.3.
-        self.rtx_at = if ack == self.snd_nxt {
-            Nanos::MAX
-        } else {
-            now + self.rto_now(cfg)
-        };
+        self.rtx_at = if ack == self.snd_nxt { Nanos::MAX } else { now + self.rto_now(cfg) };
     }
 
     /// A sender that was refused hears when the next `send` is worth while.

@@ -45,13 +45,7 @@ impl Tcb {
     ///
     /// About 20 ns for in-order data or a plain ACK in ESTABLISHED.
     #[inline]
-    pub fn segment_arrives(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        keep_ooo: bool,
-    ) -> Arrival {
+    pub fn segment_arrives(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
         match self.predicted(now, cfg, seg) {
             Some(arrival) => arrival,
             None => self.segment_arrives_any(now, cfg, seg, keep_ooo),
@@ -59,13 +53,7 @@ impl Tcb {
     }
 
     #[inline(never)]
-    fn segment_arrives_any(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        keep_ooo: bool,
-    ) -> Arrival {
+    fn segment_arrives_any(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
         let mut out = Arrival::default();
         match self.state {
             State::Closed => {
@@ -80,14 +68,7 @@ impl Tcb {
     }
 
     /// Section 3.10.7.4.
-    fn arrives_otherwise(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        keep_ooo: bool,
-        out: &mut Arrival,
-    ) {
+    fn arrives_otherwise(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool, out: &mut Arrival) {
         if self.reuses_time_wait(seg, out) {
             return;
         }

@@ -12,10 +12,7 @@ impl Tcb {
     /// no gap, no odd flag or option. Then every step of section 3.10.7.4 is known to pass; what they would do is done here.
     #[inline]
     pub(super) fn predicted(&mut self, now: Nanos, cfg: &Config, seg: &Segment) -> Option<Arrival> {
-        const ODD: Flags = Flags::FIN
-            .union(Flags::SYN)
-            .union(Flags::RST)
-            .union(Flags::ACK);
+        const ODD: Flags = Flags::FIN.union(Flags::SYN).union(Flags::RST).union(Flags::ACK);
         let quiet = self.state == State::Established
             && self.phase == Phase::Open
             && self.dupacks == 0
@@ -33,9 +30,7 @@ impl Tcb {
         }
         // RFC 7323 section 5.3 R1, R3.
         let stamped = match seg.opts.timestamps {
-            Some(ts) if self.has(Bits::TS) && ts.val.wrapping_sub(self.ts_recent) as i32 >= 0 => {
-                Some(ts)
-            }
+            Some(ts) if self.has(Bits::TS) && ts.val.wrapping_sub(self.ts_recent) as i32 >= 0 => Some(ts),
             None if !self.has(Bits::TS) => None,
             _ => return None,
         };
@@ -57,10 +52,7 @@ impl Tcb {
             self.rcv_nxt += seg.len;
             self.unread = self.unread.wrapping_add(seg.len);
             self.ack_policy(now, cfg, seg.len);
-            out.payload = Payload::InOrder {
-                skip: 0,
-                len: seg.len,
-            };
+            out.payload = Payload::InOrder { skip: 0, len: seg.len };
             out.advanced = seg.len;
         }
         Some(out)

@@ -8,27 +8,14 @@ use crate::{Arrival, CloseReason, Config, DropReason, Events, State};
 
 impl Tcb {
     /// RFC 5961 section 3: only a reset at exactly RCV.NXT counts; one elsewhere in the window is challenged.
-    pub(super) fn check_reset(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        out: &mut Arrival,
-    ) {
+    pub(super) fn check_reset(&mut self, now: Nanos, cfg: &Config, seg: &Segment, out: &mut Arrival) {
         if self.state == State::TimeWait {
             // RFC 1337 section 3: "ignore RST segments in TIME-WAIT state".
             out.drop = Some(DropReason::BadRst);
         } else if seg.seq == self.rcv_nxt {
             // SYN-RECEIVED here stems from an active OPEN: "signal the user 'connection refused'".
             let refused = self.state == State::SynReceived;
-            self.cease(
-                if refused {
-                    CloseReason::Refused
-                } else {
-                    CloseReason::Reset
-                },
-                out,
-            );
+            self.cease(if refused { CloseReason::Refused } else { CloseReason::Reset }, out);
         } else {
             out.drop = Some(DropReason::BadRst);
             out.reply = self.challenge(now, cfg);
@@ -37,13 +24,7 @@ impl Tcb {
 
     /// RFC 5961 section 4: a SYN is answered by a challenge ACK. A peer that has restarted answers that with a reset.
     /// `true`: the segment is done with.
-    pub(super) fn check_syn(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        seg: &Segment,
-        out: &mut Arrival,
-    ) -> bool {
+    pub(super) fn check_syn(&mut self, now: Nanos, cfg: &Config, seg: &Segment, out: &mut Arrival) -> bool {
         if !seg.flags.contains(Flags::SYN) {
             return false;
         }

@@ -22,12 +22,7 @@ impl Tcb {
         seg: &Segment,
         out: &mut Arrival,
     ) -> Option<Text> {
-        let mut text = Text {
-            seq: seg.seq,
-            skip: 0,
-            len: seg.len,
-            fin: seg.flags.contains(Flags::FIN),
-        };
+        let mut text = Text { seq: seg.seq, skip: 0, len: seg.len, fin: seg.flags.contains(Flags::FIN) };
         let mut seg_len = seg.seg_len();
         if self.repeats_simultaneous_syn(seg) {
             text.seq = self.rcv_nxt;

@@ -51,12 +51,7 @@ impl Tcb {
             // "continue processing at the sixth step": data of the SYN-ACK.
             let fin = seg.flags.contains(Flags::FIN);
             let len = seg.len.min(self.rcv_edge.since(self.rcv_nxt));
-            let text = Text {
-                seq: self.rcv_nxt,
-                skip: 0,
-                len,
-                fin: fin && len == seg.len,
-            };
+            let text = Text { seq: self.rcv_nxt, skip: 0, len, fin: fin && len == seg.len };
             self.segment_text(now, cfg, &text, keep_ooo, out);
             self.check_fin(now, cfg, &text, out);
         } else {

@@ -8,14 +8,7 @@ use crate::{Arrival, CloseReason, Config, DropReason, Events, Payload, State};
 
 impl Tcb {
     /// Payload within the window: in order it moves RCV.NXT, out of order it is held (RFC 9293 section 3.10.7.4, SHLD-31).
-    pub(super) fn segment_text(
-        &mut self,
-        now: Nanos,
-        cfg: &Config,
-        text: &Text,
-        keep_ooo: bool,
-        out: &mut Arrival,
-    ) {
+    pub(super) fn segment_text(&mut self, now: Nanos, cfg: &Config, text: &Text, keep_ooo: bool, out: &mut Arrival) {
         if text.len == 0 {
             return;
         }
@@ -45,10 +38,7 @@ impl Tcb {
             self.rcv_nxt = self.rcv_nxt.max(right);
             filled = true;
         }
-        out.payload = Payload::InOrder {
-            skip: text.skip,
-            len: text.len,
-        };
+        out.payload = Payload::InOrder { skip: text.skip, len: text.len };
         out.advanced = self.rcv_nxt.since(before);
         self.unread = self.unread.wrapping_add(out.advanced);
         self.ack_policy(now, cfg, text.len);
@@ -66,11 +56,7 @@ impl Tcb {
             out.drop = Some(DropReason::Duplicate);
         } else if keep_ooo && self.held.hold(left, right) {
             let skip = text.skip.wrapping_add(left.since(text.seq));
-            out.payload = Payload::OutOfOrder {
-                skip,
-                len: right.since(left),
-                seq: left,
-            };
+            out.payload = Payload::OutOfOrder { skip, len: right.since(left), seq: left };
         } else {
             out.drop = Some(DropReason::OooFull);
         }
@@ -97,8 +83,7 @@ impl Tcb {
                 self.set(Bits::ACK_NOW);
             }
         }
-        if !self.has(Bits::FIN_HELD) || self.rcv_fin.gt(self.rcv_nxt) || self.state == State::Closed
-        {
+        if !self.has(Bits::FIN_HELD) || self.rcv_fin.gt(self.rcv_nxt) || self.state == State::Closed {
             return;
         }
         self.clear(Bits::FIN_HELD);

@@ -1,0 +1,74 @@
+use std::process::{Command, Stdio};
+
+use crate::{Namespace, SERVER, Stack, TAP, zygix};
+
+/// What is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum App {
+    /// `kv`: memcached's protocols.
+    Kv,
+    /// `echo`, TCP and UDP.
+    Echo,
+    /// `echo --mode discard`: reads all, answers with the digest.
+    Discard,
+    /// `echo --mode source`: sends as much of the pattern as it is asked for.
+    Source,
+}
+
+/// A command line of `zygix serve`.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    pub(crate) app: App,
+    pub(crate) stack: Stack,
+    threads: u16,
+    more: Vec<String>,
+}
+
+impl Serve {
+    /// One thread of `app` on `stack`.
+    pub fn new(app: App, stack: Stack) -> Serve {
+        Serve { app, stack, threads: 1, more: Vec::new() }
+    }
+
+    /// With this number of threads.
+    pub fn threads(self, threads: u16) -> Serve {
+        Serve { threads, ..self }
+    }
+
+    /// With further arguments, separated by blanks.
+    pub fn with(mut self, arguments: &str) -> Serve {
+        self.more.extend(arguments.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// The command, to be started inside of `namespace`.
+    ///
+    /// Supervised, as `zygix demo` runs its servers: readiness and counters come as JSON lines on standard output, and
+    /// the end of its standard input is the server's end, so none outlives the test.
+    pub(crate) fn command(&self, namespace: &Namespace) -> Command {
+        let mut command = Command::new(zygix());
+        command.args(self.arguments()).args(["-p", &crate::PORT.to_string(), "--supervised"]);
+        match self.stack {
+            Stack::Linux => command.args(["-l", &SERVER.to_string()]),
+            Stack::Zygix | Stack::Software => command.args(["--netns", namespace.name()]),
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let (app, mode) = match self.app {
+            App::Kv => ("kv", ""),
+            App::Echo => ("echo", "--mode echo"),
+            App::Discard => ("echo", "--mode discard"),
+            App::Source => ("echo", "--mode source"),
+        };
+        let stack = match self.stack {
+            Stack::Zygix => format!("--nic tap:{TAP} --addr {SERVER}/24"),
+            Stack::Software => format!("--nic tap:{TAP} --addr {SERVER}/24 --steering software"),
+            Stack::Linux => "--stack linux-partitioned".to_owned(),
+        };
+        let line = format!("serve {app} {mode} {stack} -t {}", self.threads);
+        line.split_whitespace().map(str::to_owned).chain(self.more.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,54 @@
+/// What the server of a test runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stack {
+    /// Our stack over TAP, with the steering program where bpf(2) is allowed.
+    Zygix,
+    /// Our stack over TAP, `--steering software`: frames of foreign flow groups are forwarded between cores.
+    Software,
+    /// The same applications on Linux sockets.
+    Linux,
+}
+
+impl Stack {
+    /// Its name in `ZYGIX_STACKS` and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stack::Zygix => "zygix",
+            Stack::Software => "software",
+            Stack::Linux => "linux",
+        }
+    }
+
+    /// Whether the run was told to leave it out.
+    pub fn excluded(self) -> bool {
+        std::env::var("ZYGIX_STACKS").is_ok_and(|list| !list.split(',').any(|s| s.trim() == self.name()))
+    }
+
+    /// Whether this is ours, over a TAP.
+    pub fn is_ours(self) -> bool {
+        self != Stack::Linux
+    }
+}
+
+/// Makes of each function of a [`Stack`] a test for each of the named stacks: `name::zygix`, `name::linux` ...
+#[macro_export]
+macro_rules! on_stacks {
+    ($($(#[$doc:meta])* [$($label:ident = $stack:ident),+] fn $name:ident($arg:ident) $body:block)+) => {$(
+        $(#[$doc])*
+        mod $name {
+            #[allow(unused_imports, reason = "not every test uses what its file imports")]
+            use super::*;
+
+            fn on($arg: $crate::Stack) $body
+
+            $(#[test]
+            fn $label() {
+                let stack = $crate::Stack::$stack;
+                if stack.excluded() {
+                    return $crate::need::skip("excluded by ZYGIX_STACKS");
+                }
+                on(stack);
+            })+
+        }
+    )+};
+}

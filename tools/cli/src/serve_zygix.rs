@@ -1,0 +1,209 @@
+//! An application on the dataplane: NIC, stack, elastic threads, and their end.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use dataplane::{Dataplane, Idle, RunnerConfig};
+use netstack::{DropReason, Shared, StackConfig};
+use nic::{Nic, Pcap, Queue, Steering};
+use tap::{TapConfig, TapNic};
+use units::CoreId;
+use zygix::{Runtime, Service};
+
+use crate::control::{Control, ServerStats};
+use crate::values::NicUri;
+
+/// How often the main thread looks whether it should end.
+const LOOK: Duration = Duration::from_millis(20);
+/// The headers of IPv4 and TCP without options: MTU less this is the segment size.
+const HEADERS: u16 = 40;
+
+/// What the dataplane is told at start.
+#[derive(Clone, Debug)]
+pub(crate) struct ZygixOptions {
+    /// What is served, for the ready line.
+    pub(crate) name: &'static str,
+    /// The port, TCP.
+    pub(crate) port: u16,
+    /// Serve datagrams on the same port, too.
+    pub(crate) datagrams: bool,
+    /// The NIC.
+    pub(crate) nic: NicUri,
+    /// The network namespace to make a TAP in.
+    pub(crate) netns: Option<String>,
+    /// Our address and prefix.
+    pub(crate) addr: (Ipv4Addr, u8),
+    /// The address to give to Linux's end of a TAP, if any.
+    pub(crate) host_addr: Option<(Ipv4Addr, u8)>,
+    /// Elastic threads.
+    pub(crate) threads: u16,
+    /// Their cores, in order; those beyond the list float.
+    pub(crate) pin: Vec<usize>,
+    /// Connections at most.
+    pub(crate) max_conns: usize,
+    /// B.
+    pub(crate) batch: usize,
+    /// Poll for ever instead of sleeping after a while.
+    pub(crate) spin: bool,
+    /// Leave steering to software even where the NIC could.
+    pub(crate) software_steering: bool,
+    /// Record all frames here.
+    pub(crate) pcap: Option<PathBuf>,
+}
+
+/// Runs `service` on the dataplane until `control` says stop.
+pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Control) -> anyhow::Result<()> {
+    match &opts.nic {
+        NicUri::Tap(name) => {
+            let _namespace = opts.netns.as_deref().map(Namespace::enter).transpose()?;
+            let nic = open_tap(name, &opts)?;
+            if nic.steering() == Steering::Software {
+                let why = nic.steering_refusal().map_or("asked for".into(), |e| format!("{e}"));
+                eprintln!("zygix: software RSS: every core forwards the frames of the others' flow groups ({why})");
+            }
+            let line = format!("{} at {}:{}, TAP {}", opts.name, opts.addr.0, opts.port, nic.name());
+            let (mac, mtu) = (nic.mac(), nic.caps().mtu);
+            serve(service, &opts, nic, mac, mtu, &line, control)
+        }
+        NicUri::Shm(path) => {
+            let config = shm::Config { queues: opts.threads, mac: wire::Mac::local(1), ..shm::Config::default() };
+            let listener = shm::Listener::bind(path, &config).with_context(|| format!("shm:{}", path.display()))?;
+            control.note(0, &format!("waiting for the other end at {}", path.display()));
+            let nic = match listener.accept() {
+                Err(e) if control.stopping() || e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
+                other => other.with_context(|| format!("shm:{}", path.display()))?,
+            };
+            let line = format!("{} at {}:{}, shm wire (emulated)", opts.name, opts.addr.0, opts.port);
+            let (mac, mtu) = (wire::Mac(nic.caps().mac), nic.caps().mtu);
+            serve(service, &opts, nic, mac, mtu, &line, control)
+        }
+    }
+}
+
+fn open_tap(name: &str, opts: &ZygixOptions) -> anyhow::Result<TapNic> {
+    let config = TapConfig {
+        software_steering: opts.software_steering,
+        host_addr: opts.host_addr,
+        ..TapConfig::new(name, opts.threads)
+    };
+    Ok(TapNic::open(&config)?)
+}
+
+fn serve<S: Service, N>(
+    service: Arc<S>,
+    opts: &ZygixOptions,
+    mut nic: N,
+    mac: wire::Mac,
+    mtu: u16,
+    line: &str,
+    control: Control,
+) -> anyhow::Result<()>
+where
+    N: Nic + Send + Sync + 'static,
+    N::Queue: 'static,
+{
+    let stack = StackConfig {
+        tcp: tcp::Config { mss: mtu - HEADERS, ..tcp::Config::default() },
+        max_conns: opts.max_conns,
+        batch: opts.batch,
+        tcp_ports: vec![opts.port],
+        udp_ports: if opts.datagrams { vec![opts.port] } else { Vec::new() },
+        ..StackConfig::new(mac, opts.addr.0, opts.addr.1)
+    };
+    let runner = RunnerConfig { pin: opts.pin.clone(), idle: if opts.spin { Idle::Spin } else { Idle::default() } };
+    let queues = record(nic.queues(), opts)?;
+    let flows = move |t: &wire::Tuple| nic.flow_group(t);
+    let mut runtime = None;
+    let dataplane = Dataplane::start(stack, queues, flows, &runner, |core, shared| {
+        runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core)
+    })?;
+    let shared = dataplane.shared().clone();
+    note_oversubscription(opts, control);
+    let line = format!("{line}, {} elastic thread(s)", opts.threads);
+    let counted = shared.clone();
+    control.ready(&line, move || stats(&counted));
+    while !control.stopping() {
+        std::thread::sleep(LOOK);
+    }
+    dataplane.stop();
+    if control.wants_counters() {
+        for (name, n) in stats(&shared).counters {
+            control.note(2, &format!("{name} {n}"));
+        }
+    }
+    control.finished(&summary(&shared));
+    Ok(())
+}
+
+/// The queues, recorded if `--pcap` says so.
+fn record<Q: Queue>(queues: Vec<Q>, opts: &ZygixOptions) -> anyhow::Result<Vec<Pcap<Q>>> {
+    let Some(file) = &opts.pcap else { return Ok(queues.into_iter().map(Pcap::off).collect()) };
+    let recorded = queues.into_iter().enumerate().map(|(i, queue)| {
+        let path = Pcap::<Q>::path(file, i);
+        Pcap::create(queue, &path).with_context(|| format!("--pcap {}", path.display()))
+    });
+    recorded.collect()
+}
+
+fn note_oversubscription(opts: &ZygixOptions, control: Control) {
+    let cores = sys::thread::allowed_cores().map_or(usize::MAX, |c| c.len());
+    if usize::from(opts.threads) > cores {
+        control.note(0, &format!("{} elastic threads on {cores} core(s): they will take turns, and tails will suffer", opts.threads));
+    }
+}
+
+/// All counters of all cores; those of a core are prefixed by its number.
+fn stats(shared: &Shared) -> ServerStats {
+    let mut counters = Vec::new();
+    for core in 0..shared.cores() {
+        let metrics = shared.metrics(CoreId(core as u16));
+        counters.extend(metrics.named().map(|(name, n)| (format!("core{core}.{name}"), n)));
+        let drops = DropReason::ALL.iter().map(|&why| (why.label(), metrics.drops(why))).filter(|(_, n)| *n > 0);
+        counters.extend(drops.map(|(name, n)| (format!("core{core}.drop.{name}"), n)));
+    }
+    ServerStats { idle_ns: shared.total(|m| m.idle_ns.get()), counters }
+}
+
+fn summary(shared: &Shared) -> String {
+    let total = |of: fn(&netstack::Metrics) -> u64| shared.total(of);
+    format!(
+        "served: {} connections, {} segments in, {} frames out, {} bytes in, {} bytes out, {} retransmitted, {} frames dropped",
+        total(|m| m.tcp_accepts.get()),
+        total(|m| m.tcp_segments_in.get()),
+        total(|m| m.tx_frames.get()),
+        total(|m| m.tcp_bytes_in.get()),
+        total(|m| m.tcp_bytes_out.get()),
+        total(|m| m.tcp_retransmits.get()),
+        total(netstack::Metrics::drops_total),
+    )
+}
+
+/// A named network namespace that we are in; deleted at the end if we made it.
+struct Namespace<'a> {
+    name: &'a str,
+    ours: bool,
+}
+
+impl<'a> Namespace<'a> {
+    fn enter(name: &'a str) -> anyhow::Result<Namespace<'a>> {
+        let ours = sys::netns::named(name).is_err();
+        if ours {
+            sys::netns::create_named(name)?;
+        }
+        let namespace = Namespace { name, ours };
+        sys::netns::enter_named(name)?;
+        Ok(namespace)
+    }
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        if self.ours {
+            // Somebody may have deleted it already.
+            let _ = sys::netns::delete_named(self.name);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A number of bytes: `4096`, `512k`, `1m`, `2g`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Size(pub(crate) usize);
+
+/// As [`Size`], but a plain number counts megabytes: memcached's `-m`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Megabytes(pub(crate) usize);
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Size, String> {
+        size(text, 0).map(Size)
+    }
+}
+
+impl FromStr for Megabytes {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Megabytes, String> {
+        size(text, 20).map(Megabytes)
+    }
+}
+
+fn size(text: &str, plain: u32) -> Result<usize, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, plain),
+    };
+    let number: usize = digits.parse().map_err(|_| "write a number, with k, m or g if you like: 512k, 64m".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        Some(0) => Err("it must be more than 0".into()),
+        Some(size) => Ok(size),
+        None => Err("that is more than there can be".into()),
+    }
+}
+
+/// An IPv4 address with the length of its network's prefix: `198.18.0.2/24`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Network {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix: u8,
+}
+
+impl FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Network, String> {
+        let wanted = || "write address/prefix: 198.18.0.2/24".to_owned();
+        let (address, prefix) = text.split_once('/').ok_or_else(wanted)?;
+        let network = Network {
+            address: address.parse().map_err(|_| wanted())?,
+            prefix: prefix.parse().map_err(|_| wanted())?,
+        };
+        if !(1..=30).contains(&network.prefix) {
+            return Err("the prefix is 1 to 30 bits long".into());
+        }
+        let host = network.address.to_bits() & !network.mask();
+        if host == 0 || host == !network.mask() {
+            return Err(format!("{} is the network's own or its broadcast address: take another", network.address));
+        }
+        Ok(network)
+    }
+}
+
+impl Network {
+    fn mask(self) -> u32 {
+        u32::MAX << (32 - u32::from(self.prefix))
+    }
+
+    /// The network's first address that is not `self`'s: what the other end of the link gets unless told otherwise.
+    pub(crate) fn neighbour(self) -> Network {
+        let first = (self.address.to_bits() & self.mask()) + 1;
+        let address = if first == self.address.to_bits() { first + 1 } else { first };
+        Network { address: address.into(), ..self }
+    }
+
+    /// Whether `other` is an address of the same network, and not the same address.
+    pub(crate) fn neighbours(self, other: Network) -> bool {
+        self.prefix == other.prefix
+            && self.address != other.address
+            && (self.address.to_bits() ^ other.address.to_bits()) & self.mask() == 0
+    }
+}
+
+/// Where Linux's end of the link gets its address from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HostAddress {
+    /// Set this one.
+    Set(Network),
+    /// Leave the interface as it is.
+    Leave,
+}
+
+impl FromStr for HostAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<HostAddress, String> {
+        if text == "none" { Ok(HostAddress::Leave) } else { text.parse().map(HostAddress::Set) }
+    }
+}
+
+/// Cores: `1`, `0,2`, `1-3,6`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Cores(pub(crate) Vec<usize>);
+
+impl FromStr for Cores {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Cores, String> {
+        let wanted = |_| "write cores as 0,2 or 1-3".to_owned();
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (usize, usize) = (first.parse().map_err(wanted)?, last.parse().map_err(wanted)?);
+            if first > last || last >= 4096 {
+                return Err(format!("{part} is no range of cores"));
+            }
+            cores.extend(first..=last);
+        }
+        let mut sorted = cores.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() == cores.len() { Ok(Cores(cores)) } else { Err("a core is named twice".into()) }
+    }
+}
+
+/// A NIC: `tap:NAME` or `shm:PATH`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NicUri {
+    /// A TAP device of this name.
+    Tap(String),
+    /// The shared-memory wire, met at this Unix socket.
+    Shm(PathBuf),
+}
+
+impl FromStr for NicUri {
+    type Err = String;
+    fn from_str(text: &str) -> Result<NicUri, String> {
+        match text.split_once(':') {
+            Some(("tap", name)) if (1..=15).contains(&name.len()) && !name.contains(['/', ' ']) => {
+                Ok(NicUri::Tap(name.into()))
+            }
+            Some(("tap", _)) => Err("a TAP's name has 1 to 15 characters, no slash, no blank".into()),
+            Some(("shm", path)) if !path.is_empty() => Ok(NicUri::Shm(path.into())),
+            Some((other, _)) if other != "shm" => Err(format!("there is no NIC of the kind {other}: tap:NAME or shm:PATH")),
+            _ => Err("write tap:NAME or shm:PATH".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed<T: FromStr>(text: &str) -> Option<T> {
+        text.parse().ok()
+    }
+
+    #[test]
+    fn sizes_have_suffixes_and_limits() {
+        assert_eq!(parsed("4096"), Some(Size(4096)));
+        assert_eq!((parsed("512k"), parsed("1m")), (Some(Size(512 << 10)), Some(Size(1 << 20))));
+        assert_eq!((parsed("64"), parsed("2g")), (Some(Megabytes(64 << 20)), Some(Megabytes(2 << 30))));
+        for bad in ["", "k", "-1", "1.5m", "0", "99999999999g", "1t"] {
+            assert_eq!(parsed::<Size>(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn networks_know_their_hosts() {
+        let n: Network = parsed("198.18.0.2/24").unwrap();
+        assert_eq!(n.neighbour(), parsed("198.18.0.1/24").unwrap());
+        assert_eq!(n.neighbour().neighbour(), n);
+        assert!(n.neighbours(n.neighbour()) && !n.neighbours(n) && !n.neighbours(parsed("198.18.1.1/24").unwrap()));
+        for bad in ["198.18.0.2", "198.18.0.0/24", "198.18.0.255/24", "1.2.3.4/31", "1.2.3.4/0", "1.2.3/24", "::1/64"] {
+            assert_eq!(parsed::<Network>(bad), None, "{bad:?}");
+        }
+        assert_eq!(parsed("none"), Some(HostAddress::Leave));
+    }
+
+    #[test]
+    fn cores_are_lists_of_ranges() {
+        assert_eq!(parsed("1"), Some(Cores(vec![1])));
+        assert_eq!(parsed("4,0-2"), Some(Cores(vec![4, 0, 1, 2])));
+        for bad in ["", "a", "2-1", "1,1", "0-2,1", "0-99999"] {
+            assert_eq!(parsed::<Cores>(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nics_are_named_by_kind() {
+        assert_eq!(parsed("tap:zx0"), Some(NicUri::Tap("zx0".into())));
+        assert_eq!(parsed("shm:/run/wire"), Some(NicUri::Shm("/run/wire".into())));
+        for bad in ["", "zx0", "tap:", "tap:a/b", "tap:0123456789abcdef", "shm:", "xdp:eth0"] {
+            assert_eq!(parsed::<NicUri>(bad), None, "{bad:?}");
+        }
+    }
+}
