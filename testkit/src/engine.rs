@@ -11,7 +11,7 @@ use tcp::{
     Arrival, CloseReason, Emit, Events, HalfOpen, HalfOutcome, KeepAlive, Payload, SynCookies, Tcb, reset_reply,
 };
 use units::Nanos;
-use wire::tcp::{Flags, Segment};
+use wire::tcp::{Flags, MAX_OPTIONS, Options, Segment};
 use wire::{Seq, Tuple};
 
 use crate::script::{Call, Check, Config, Dead, Kind, State};
@@ -332,6 +332,7 @@ impl Bench {
     /// Sends, cutting super-segments.
     fn put(&mut self, emit: Emit) {
         let Emit { seq, ack, flags, wnd, opts, offset, len, mss, rexmit: _ } = emit;
+        let opts = on_the_wire(&opts);
         if u64::from(offset) + u64::from(len) > u64::from(self.queues.unacked) && len > 0 {
             self.broken(format!("{emit} goes past the {} bytes of the send queue", self.queues.unacked));
         }
@@ -468,6 +469,13 @@ impl Subject for Bench {
     fn new_connection(&mut self) {
         self.isn = self.isn + 0x1000_0000;
     }
+}
+
+/// What arrives of options: those that find no room in a header are left out.
+fn on_the_wire(opts: &Options) -> Options {
+    let mut bytes = [0; MAX_OPTIONS];
+    let len = opts.emit(&mut bytes);
+    Options::parse(&bytes[..len]).expect("options of our own parse")
 }
 
 fn tuple() -> Tuple {

@@ -102,7 +102,7 @@ impl Rig {
     /// # Panics
     /// When it does not.
     #[track_caller]
-    pub fn still_serves_kv(&mut self) {
+    pub fn still_serves_kv(&self) {
         let mut text = self.text();
         assert_eq!(text.ask("set alive 0 0 3\r\nyes"), "STORED");
         assert_eq!(text.get("alive").as_deref(), Some(&b"yes"[..]));
@@ -114,7 +114,7 @@ impl Rig {
     /// # Panics
     /// When it does not.
     #[track_caller]
-    pub fn still_echoes(&mut self) {
+    pub fn still_echoes(&self) {
         let mut stream = self.connect();
         stream.write_all(b"still there?").expect("the server reads");
         let mut back = [0; 12];
@@ -128,7 +128,7 @@ impl Rig {
     /// # Panics
     /// When that is not so.
     #[track_caller]
-    pub fn is_well(&mut self) {
+    pub fn is_well(&self) {
         assert!(self.server.is_alive(), "the server ended:\n{}", self.server.log());
         let log = self.server.log();
         assert!(!log.contains("panicked"), "something panicked:\n{log}");

@@ -1,21 +1,30 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::{Namespace, PATIENCE, os, wait_for};
 
+/// How long a server may take to end before it is killed.
+const PATIENCE_AT_END: Duration = Duration::from_secs(20);
+
 /// A supervised `zygix serve`: started, ready, and sure to end with its value.
 pub struct Server {
-    child: Child,
-    answers: mpsc::Receiver<Value>,
+    pid: u32,
+    process: Mutex<Process>,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
     ready: String,
+}
+
+/// The process, and what it answers on its standard output.
+struct Process {
+    child: Child,
+    answers: mpsc::Receiver<Value>,
 }
 
 /// How a server ended.
@@ -47,8 +56,11 @@ impl Server {
         let err = child.stderr.take().expect("standard error is a pipe");
         let ignore = mpsc::channel().0;
         let readers = vec![follow(out, log.clone(), send), follow(err, log.clone(), ignore)];
-        let mut server = Server { child, answers, log, readers, ready: String::new() };
-        match server.answers.recv_timeout(PATIENCE) {
+        let process = Mutex::new(Process { child, answers });
+        let pid = lock(&process).child.id();
+        let mut server = Server { pid, process, log, readers, ready: String::new() };
+        let first = lock(&server.process).answers.recv_timeout(PATIENCE);
+        match first {
             Ok(answer) if answer["ready"].is_string() => {
                 server.ready = answer["ready"].as_str().unwrap_or_default().to_owned();
                 server
@@ -64,7 +76,7 @@ impl Server {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// What it said so far, on both streams.
@@ -77,10 +89,11 @@ impl Server {
     /// # Panics
     /// When it does not tell.
     #[track_caller]
-    pub fn counters(&mut self) -> BTreeMap<String, u64> {
-        let stdin = self.child.stdin.as_mut().expect("it was not asked to end yet");
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut process = lock(&self.process);
+        let stdin = process.child.stdin.as_mut().expect("it was not asked to end yet");
         stdin.write_all(b"stats\n").expect("the server is alive");
-        let answer = self.answers.recv_timeout(PATIENCE).expect("the server tells its counters");
+        let answer = process.answers.recv_timeout(PATIENCE).expect("the server tells its counters");
         let all = answer.as_object().expect("counters are an object");
         all.iter().filter_map(|(name, n)| Some((name.clone(), n.as_u64()?))).collect()
     }
@@ -94,8 +107,12 @@ impl Server {
     }
 
     /// Whether it runs.
-    pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().expect("it is our child").is_none()
+    pub fn is_alive(&self) -> bool {
+        self.status().is_none()
+    }
+
+    fn status(&self) -> Option<ExitStatus> {
+        lock(&self.process).child.try_wait().expect("it is our child")
     }
 
     /// Ends it by a signal and waits.
@@ -104,30 +121,31 @@ impl Server {
     /// When it does not end.
     pub fn end(mut self, signal: i32) -> Ended {
         os::signal(self.pid(), signal);
-        let status = wait_for("the server's end", || self.child.try_wait().expect("it is our child"));
+        let status = wait_for("the server's end", || self.status());
         self.readers.drain(..).for_each(|reader| reader.join().expect("readers only read"));
         Ended { status, log: self.log() }
     }
 }
 
 impl Drop for Server {
-    /// Asks it to end by closing its standard input; kills it if it does not.
+    /// Asks it to end by closing its standard input; kills it if it does not, and fails the test.
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        for _ in 0..500 {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                break;
-            }
+        // A test that panicked while it held the lock still wants its server gone.
+        let child = &mut self.process.get_mut().unwrap_or_else(PoisonError::into_inner).child;
+        drop(child.stdin.take());
+        let start = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) && start.elapsed() < PATIENCE_AT_END {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = self.child.kill();
-            eprintln!("the server did not end by itself");
+        let hangs = matches!(child.try_wait(), Ok(None));
+        if hangs {
+            let _ = child.kill();
         }
-        let _ = self.child.wait();
-        if std::thread::panicking() {
+        let _ = child.wait();
+        if std::thread::panicking() || hangs {
             eprintln!("--- the server's log\n{}---", self.log());
         }
+        assert!(!hangs || std::thread::panicking(), "the server did not end by itself");
     }
 }
 
@@ -145,6 +163,6 @@ fn follow(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>, answers: 
     })
 }
 
-fn lock(log: &Mutex<String>) -> MutexGuard<'_, String> {
-    log.lock().expect("whoever holds the log does not panic")
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

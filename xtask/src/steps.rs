@@ -82,9 +82,21 @@ fn counted(passed: u64, skipped: usize) -> String {
 fn summary(tally: &Tally) {
     let Tally { passed, skipped, .. } = tally;
     println!("{passed} passed, {} skipped{}", skipped.len(), if skipped.is_empty() { "" } else { ":" });
-    for why in skipped {
-        println!("  - {why}");
+    for (why, times) in grouped(skipped) {
+        println!("  {times:>4} x {why}");
     }
+}
+
+/// Each reason once, in the order of appearance, with how often it was given.
+fn grouped(reasons: &[String]) -> Vec<(&str, usize)> {
+    let mut groups: Vec<(&str, usize)> = Vec::new();
+    for reason in reasons {
+        match groups.iter_mut().find(|(why, _)| *why == reason.as_str()) {
+            Some((_, times)) => *times += 1,
+            None => groups.push((reason, 1)),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -92,9 +104,32 @@ mod tests {
     use super::*;
 
     const STEPS: [Step<Vec<&str>>; 3] = [
-        Step { name: "one", run: |c, t| { c.push("one"); t.pass(); Ok(()) } },
-        Step { name: "two", run: |c, t| { c.push("two"); t.skip("why"); if c.len() > 1 { bail!("no") } Ok(()) } },
-        Step { name: "three", run: |c, _| { c.push("three"); Ok(()) } },
+        Step {
+            name: "one",
+            run: |c, t| {
+                c.push("one");
+                t.pass();
+                Ok(())
+            },
+        },
+        Step {
+            name: "two",
+            run: |c, t| {
+                c.push("two");
+                t.skip("why");
+                if c.len() > 1 {
+                    bail!("no")
+                }
+                Ok(())
+            },
+        },
+        Step {
+            name: "three",
+            run: |c, _| {
+                c.push("three");
+                Ok(())
+            },
+        },
     ];
 
     #[test]
@@ -103,6 +138,12 @@ mod tests {
         let why = run_all("test", &STEPS, None, &mut seen).unwrap_err();
         assert_eq!(seen, ["one", "two"]);
         assert_eq!(why.to_string(), "test failed at step 2 of 3: two");
+    }
+
+    #[test]
+    fn equal_reasons_are_one_line() {
+        let reasons = ["no root", "no nc", "no root"].map(str::to_owned);
+        assert_eq!(grouped(&reasons), [("no root", 2), ("no nc", 1)]);
     }
 
     #[test]

@@ -1,33 +1,38 @@
 //! What test programs print, counted: passes as the test harness reports them, skips as our tests announce them.
 
-/// What one test program came to.
+/// How tests of another stack than the one asked for end: that is no skip, they run in another step.
+const ELSEWHERE: &str = "excluded by ZYGIX_STACKS";
+
+/// What test programs came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Verdicts {
     pub(crate) passed: u64,
+    /// Why tests did not run, a reason for each.
     pub(crate) skipped: Vec<String>,
 }
 
-/// Reads the output of a test program that has succeeded.
+/// Reads the output of test programs that have succeeded.
 ///
-/// A test that cannot do its work prints a line `SKIPPED <what>: <why>` and returns; the harness calls that a pass, we do
+/// A test that cannot do its work prints a line `SKIPPED <name>: <why>` and returns; the harness calls that a pass, we do
 /// not. A program without the harness counts as one test.
 pub(crate) fn read(output: &str) -> Verdicts {
     let mut verdicts = Verdicts::default();
-    let mut harness = false;
+    let (mut harness, mut elsewhere) = (false, 0);
     for line in output.lines() {
         if let Some(passed) = passed(line) {
             harness = true;
             verdicts.passed += passed;
-        } else if let Some(why) = skipped(line) {
-            if !verdicts.skipped.contains(&why) {
-                verdicts.skipped.push(why);
-            }
+            continue;
+        }
+        match skipped(line) {
+            Some(why) if why == ELSEWHERE => elsewhere += 1,
+            why => verdicts.skipped.extend(why),
         }
     }
     if !harness {
         verdicts.passed = 1;
     }
-    verdicts.passed = verdicts.passed.saturating_sub(verdicts.skipped.len() as u64);
+    verdicts.passed = verdicts.passed.saturating_sub(elsewhere + verdicts.skipped.len() as u64);
     verdicts
 }
 
@@ -36,11 +41,11 @@ fn passed(line: &str) -> Option<u64> {
     line.strip_prefix("test result: ok. ")?.split_once(" passed")?.0.parse().ok()
 }
 
-/// What follows the mark. With one test thread the mark comes after `test <name> ... `.
+/// The reason in `SKIPPED name: why` or `SKIPPED: name (3 so far): why`. With one test thread, `test <name> ... ` stands before it.
 fn skipped(line: &str) -> Option<String> {
     let line = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")).map_or(line, |(_, rest)| rest);
-    let why = line.strip_prefix("SKIPPED")?;
-    Some(why.trim_start_matches([':', ' ']).trim_end().to_owned())
+    let rest = line.strip_prefix("SKIPPED")?.trim_start_matches([':', ' ']);
+    Some(rest.split_once(": ").map_or(rest, |(_, why)| why).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -52,7 +57,15 @@ mod tests {
         let out = "running 3 tests\nSKIPPED live: no /dev/net/tun\ntest a ... ok\n\n---- b stdout ----\nSKIPPED: no nc\n\
                    \ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
         let v = read(out);
-        assert_eq!((v.passed, v.skipped), (1, vec!["live: no /dev/net/tun".to_owned(), "no nc".to_owned()]));
+        assert_eq!((v.passed, v.skipped), (1, vec!["no /dev/net/tun".to_owned(), "no nc".to_owned()]));
+    }
+
+    #[test]
+    fn what_runs_in_another_step_is_neither() {
+        let out = "SKIPPED: get::linux (1 in this file): excluded by ZYGIX_STACKS\n\
+                   SKIPPED: get::zygix (2 in this file): needs root\ntest result: ok. 3 passed; 0 failed\n";
+        let v = read(out);
+        assert_eq!((v.passed, v.skipped), (1, vec!["needs root".to_owned()]));
     }
 
     #[test]
@@ -64,7 +77,7 @@ mod tests {
 
     #[test]
     fn one_thread_prints_the_name_first() {
-        assert_eq!(read("test a ... SKIPPED a: no\nok\ntest result: ok. 1 passed; 0 failed").skipped, ["a: no"]);
+        assert_eq!(read("test a ... SKIPPED a: no\nok\ntest result: ok. 1 passed; 0 failed").skipped, ["no"]);
         assert!(read("this line says SKIPPED in its middle\n").skipped.is_empty());
     }
 }

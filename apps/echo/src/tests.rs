@@ -59,10 +59,7 @@ fn modes_are_chosen_by_port() {
     assert_eq!(talk(&echo, 7, &[b"hello ", b"world"]), (b"hello world".to_vec(), true));
     let mut digest = Digest::new();
     digest.update(b"hello world");
-    assert_eq!(
-        talk(&echo, 9, &[b"hello ", b"world"]),
-        (format!("11 {:016x}\n", digest.finish()).into_bytes(), true)
-    );
+    assert_eq!(talk(&echo, 9, &[b"hello ", b"world"]), (format!("11 {:016x}\n", digest.finish()).into_bytes(), true));
     let mut wanted = vec![0; 10];
     pattern(0, &mut wanted);
     assert_eq!(talk(&echo, 19, &[b"1", b"0\r\nmore"]), (wanted, true));

@@ -397,7 +397,7 @@ fn delete(turn: &mut Turn<'_, '_>, head: &Head, key: &[u8]) {
     if let Some(at) = found
         && !changed
     {
-        shard.remove(at);
+        shard.delete(at);
     }
     drop(shard);
     match (found, changed) {

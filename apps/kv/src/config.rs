@@ -15,6 +15,8 @@ pub struct Config {
     pub shards: usize,
     /// The wall clock in seconds since 1970 at the first request, if it should not be asked (simulation).
     pub start_wall: Option<u64>,
+    /// The key of the hash that places items, if it should not be random (simulation: runs that can be repeated).
+    pub hash_key: Option<[u64; 2]>,
 }
 
 impl Default for Config {
@@ -27,6 +29,7 @@ impl Default for Config {
             verbosity: 0,
             shards: 128,
             start_wall: None,
+            hash_key: None,
         }
     }
 }

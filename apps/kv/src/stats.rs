@@ -94,6 +94,8 @@ pub(crate) struct Totals {
 struct Holdings {
     items: u64,
     used: usize,
+    /// What shards have claimed and not used.
+    reserve: usize,
 }
 
 /// A name and its value.
@@ -108,10 +110,9 @@ pub(crate) fn collect(kv: &Kv, now: Secs, topic: &[u8]) -> Option<Vec<Line>> {
         b"slabs" => slabs(kv),
         // A histogram would have to visit every item under its shard's lock.
         b"sizes" | b"sizes_enable" | b"sizes_disable" => lines([("sizes_status", "disabled".into())]),
-        b"conns" => lines([
-            ("conns:open", kv.connections().to_string()),
-            ("conns:max", kv.config().max_conns.to_string()),
-        ]),
+        b"conns" => {
+            lines([("conns:open", kv.connections().to_string()), ("conns:max", kv.config().max_conns.to_string())])
+        }
         _ => return None,
     })
 }
@@ -137,6 +138,7 @@ fn totals(kv: &Kv) -> (Totals, Holdings) {
         all.tally.expired_unfetched += expired_unfetched;
         held.items += u64::from(shard.items());
         held.used += shard.used();
+        held.reserve += shard.reserve();
     });
     (all.connections, all.rejected) = kv.opened();
     (all, held)
@@ -182,7 +184,7 @@ fn general(kv: &Kv, now: Secs) -> Vec<Line> {
         ("limit_maxbytes", kv.store().limit().to_string()),
         ("accepting_conns", "1".into()),
         ("threads", kv.counters().len().to_string()),
-        ("bytes", kv.store().claimed().to_string()),
+        ("bytes", kv.store().claimed().saturating_sub(held.reserve).to_string()),
         ("curr_items", held.items.to_string()),
         ("total_items", all.tally.stored.to_string()),
         ("expired_unfetched", all.tally.expired_unfetched.to_string()),

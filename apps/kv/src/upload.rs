@@ -13,9 +13,7 @@ const FIRST_CLAIM: usize = 64 * 1024;
 /// In what form a request to store is answered.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Classic {
-        noreply: bool,
-    },
+    Classic { noreply: bool },
     Meta(Returns),
     Binary(Head),
 }
@@ -104,8 +102,15 @@ pub(crate) fn begin(
         rx.consume(len + tail.len());
         return Step::Next;
     }
-    let mut upload =
-        Box::new(Upload { put, answer, hash, key_len: key.len(), body: Vec::new(), charge: turn.store().charge(), left: len });
+    let mut upload = Box::new(Upload {
+        put,
+        answer,
+        hash,
+        key_len: key.len(),
+        body: Vec::new(),
+        charge: turn.store().charge(),
+        left: len,
+    });
     if !upload.make_room(turn, total) {
         conn.state = refuse(turn, key, &upload.put, &upload.answer, len, Stored::NoMemory);
         return Step::Next;
@@ -122,7 +127,7 @@ fn refuse(turn: &mut Turn<'_, '_>, key: &[u8], put: &Put, answer: &Answer, left:
         let hash = turn.store().hash(key);
         let mut shard = turn.store().shard(hash);
         if let Some(at) = shard.lookup(turn.now, hash as u32, key).hit() {
-            shard.remove(at);
+            shard.delete(at);
         }
     }
     answer.give(turn, key, put, Outcome::Tried(why));

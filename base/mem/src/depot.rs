@@ -61,20 +61,10 @@ impl<T> Depot<T> {
     pub fn new(n: usize) -> Result<Depot<T>, MemError> {
         const { assert!(align_of::<T>() <= crate::HUGE_PAGE && size_of::<T>() > 0) };
         let chunks = u32::try_from(n.div_ceil(CHUNK)).map_err(|_| MemError::too_large())?;
-        let bytes = size_of::<[T; CHUNK]>()
-            .checked_mul(chunks as usize)
-            .ok_or_else(MemError::too_large)?;
+        let bytes = size_of::<[T; CHUNK]>().checked_mul(chunks as usize).ok_or_else(MemError::too_large)?;
         let region = Region::lazy(Room::Private, bytes)?;
-        let stock = Mutex::new(Stock {
-            fresh: 0,
-            back: Vec::with_capacity(chunks as usize),
-        });
-        Ok(Depot(Arc::new(Shelf {
-            base: region.base().cast(),
-            chunks,
-            stock,
-            _region: region,
-        })))
+        let stock = Mutex::new(Stock { fresh: 0, back: Vec::with_capacity(chunks as usize) });
+        Ok(Depot(Arc::new(Shelf { base: region.base().cast(), chunks, stock, _region: region })))
     }
 
     /// Objects there can be at once.
@@ -111,11 +101,7 @@ impl<T: Default> Depot<T> {
                 unsafe { items.cast::<T>().add(i).write(T::default()) };
             }
         }
-        Some(Chunk {
-            number,
-            items,
-            shelf: Arc::clone(shelf),
-        })
+        Some(Chunk { number, items, shelf: Arc::clone(shelf) })
     }
 }
 
@@ -128,13 +114,7 @@ impl<T> Shelf<T> {
 
 impl<T> Drop for Shelf<T> {
     fn drop(&mut self) {
-        for number in self
-            .stock
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .back
-            .drain(..)
-        {
+        for number in self.stock.get_mut().unwrap_or_else(PoisonError::into_inner).back.drain(..) {
             // SAFETY: a chunk that came back holds live objects that nobody else refers to.
             unsafe { ptr::drop_in_place(self.base.add(number as usize).as_ptr()) };
         }

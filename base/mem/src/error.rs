@@ -11,20 +11,12 @@ pub struct MemError {
 impl MemError {
     /// What the last system call, `call`, left in errno.
     pub(crate) fn last(call: &'static str, bytes: usize) -> MemError {
-        MemError {
-            call,
-            bytes,
-            cause: io::Error::last_os_error(),
-        }
+        MemError { call, bytes, cause: io::Error::last_os_error() }
     }
 
     /// A request that is beyond any address space.
     pub(crate) fn too_large() -> MemError {
-        MemError {
-            call: "mmap",
-            bytes: usize::MAX,
-            cause: io::ErrorKind::OutOfMemory.into(),
-        }
+        MemError { call: "mmap", bytes: usize::MAX, cause: io::ErrorKind::OutOfMemory.into() }
     }
 }
 

@@ -87,9 +87,7 @@ impl Mbuf {
     /// Bytes after the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        let Header {
-            off, len, capacity, ..
-        } = *self.header();
+        let Header { off, len, capacity, .. } = *self.header();
         (capacity - off - len) as usize
     }
 
@@ -119,10 +117,7 @@ impl Mbuf {
     /// Makes the data `n` bytes long, from where it begins. Panics if the buffer ends before.
     #[inline]
     pub fn set_len(&mut self, n: usize) {
-        assert!(
-            n <= self.capacity() - self.headroom(),
-            "grown beyond the buffer"
-        );
+        assert!(n <= self.capacity() - self.headroom(), "grown beyond the buffer");
         self.header_mut().len = n as u32;
     }
 
@@ -193,12 +188,6 @@ impl Drop for Mbuf {
 
 impl fmt::Debug for Mbuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Mbuf({} + {} of {})",
-            self.headroom(),
-            self.len(),
-            self.capacity()
-        )
+        write!(f, "Mbuf({} + {} of {})", self.headroom(), self.len(), self.capacity())
     }
 }

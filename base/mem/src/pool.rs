@@ -71,39 +71,19 @@ impl Pool {
     ///
     /// Errors: the kernel refuses that much memory.
     pub fn new(room: Room, count: u32, capacity: u32) -> Result<Pool, MemError> {
-        let capacity = capacity
-            .checked_next_multiple_of(64)
-            .ok_or_else(MemError::too_large)?;
+        let capacity = capacity.checked_next_multiple_of(64).ok_or_else(MemError::too_large)?;
         let stride = size_of::<Header>() + capacity as usize;
-        let bytes = stride
-            .checked_mul(count as usize)
-            .ok_or_else(MemError::too_large)?;
+        let bytes = stride.checked_mul(count as usize).ok_or_else(MemError::too_large)?;
         let region = Region::new(room, bytes, true)?;
         let base = region.base();
-        let home = NonNull::from(Box::leak(Box::new(Home {
-            returns: LinkStack::new(),
-            region,
-        })));
-        let pool = Pool {
-            home,
-            idle: Cell::new(ptr::null_mut()),
-            available: Cell::new(0),
-            count,
-            capacity,
-        };
+        let home = NonNull::from(Box::leak(Box::new(Home { returns: LinkStack::new(), region })));
+        let pool = Pool { home, idle: Cell::new(ptr::null_mut()), available: Cell::new(0), count, capacity };
         for i in (0..count as usize).rev() {
             // SAFETY: buffer `i` lies in the region, aligned to 64 since base and stride are, and belongs to the new
             // pool.
             unsafe {
                 let header = base.add(i * stride).cast::<Header>();
-                header.write(Header {
-                    link: Link::new(),
-                    home,
-                    off: 0,
-                    len: 0,
-                    capacity,
-                    tag: 0,
-                });
+                header.write(Header { link: Link::new(), home, off: 0, len: 0, capacity, tag: 0 });
                 pool.put(header);
             }
         }

@@ -45,12 +45,7 @@ unsafe fn after(mbuf: &Mbuf) -> &Option<Mbuf> {
 impl MbufQueue {
     /// An empty queue.
     pub const fn new() -> MbufQueue {
-        MbufQueue {
-            head: None,
-            tail: ptr::null_mut(),
-            bytes: 0,
-            count: 0,
-        }
+        MbufQueue { head: None, tail: ptr::null_mut(), bytes: 0, count: 0 }
     }
 
     /// Data bytes in all mbufs together.
@@ -88,8 +83,7 @@ impl MbufQueue {
     pub fn pop_front(&mut self) -> Option<Mbuf> {
         let mbuf = self.head.take()?;
         // SAFETY: the queue owned the chain behind `mbuf`, and goes on owning it through `head`.
-        self.head =
-            unsafe { NonNull::new(mbuf.header().link.get()).map(|next| Mbuf::from_header(next)) };
+        self.head = unsafe { NonNull::new(mbuf.header().link.get()).map(|next| Mbuf::from_header(next)) };
         self.bytes -= mbuf.len() as u32;
         self.count -= 1;
         Some(mbuf)
@@ -197,12 +191,7 @@ impl From<Mbuf> for MbufQueue {
         let header = mbuf.as_header();
         // SAFETY: the mbuf's buffer is the queue's from here on.
         unsafe { header.as_ref().link.set(ptr::null_mut()) };
-        MbufQueue {
-            bytes: mbuf.len() as u32,
-            count: 1,
-            head: Some(mbuf),
-            tail: header.as_ptr(),
-        }
+        MbufQueue { bytes: mbuf.len() as u32, count: 1, head: Some(mbuf), tail: header.as_ptr() }
     }
 }
 
@@ -265,10 +254,7 @@ impl<'a> MbufMut<'a> {
     unsafe fn new(header: NonNull<Header>, bytes: &'a mut u32) -> MbufMut<'a> {
         // SAFETY: the second owner is a fiction: it is never dropped, and ends before the first is used again.
         let mbuf = unsafe { Mbuf::from_header(header) };
-        MbufMut {
-            mbuf: ManuallyDrop::new(mbuf),
-            bytes,
-        }
+        MbufMut { mbuf: ManuallyDrop::new(mbuf), bytes }
     }
 
     /// Changes the view, and the count by what that changed.

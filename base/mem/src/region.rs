@@ -98,12 +98,7 @@ impl Region {
     /// A mapping of reserved huge pages, or nothing where there are not enough.
     fn huge(room: Room, len: usize) -> Option<Region> {
         let base = map(len, libc::MAP_HUGETLB)?;
-        Some(Region {
-            base,
-            len,
-            room,
-            backing: Backing::HugeTlb,
-        })
+        Some(Region { base, len, room, backing: Backing::HugeTlb })
     }
 
     /// A mapping of ordinary pages, aligned by mapping one huge page more and giving both ends back.
@@ -118,26 +113,16 @@ impl Region {
             unmap(start, before);
             unmap(base.add(len), HUGE_PAGE - before);
         }
-        let advice = if backing == Backing::Small {
-            libc::MADV_NOHUGEPAGE
-        } else {
-            libc::MADV_HUGEPAGE
-        };
+        let advice = if backing == Backing::Small { libc::MADV_NOHUGEPAGE } else { libc::MADV_HUGEPAGE };
         // SAFETY: advice about our own mapping changes no contents. A kernel without huge pages refuses it, and may.
         unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
-        Ok(Region {
-            base,
-            len,
-            room,
-            backing,
-        })
+        Ok(Region { base, len, room, backing })
     }
 
     /// Makes the first `bytes` resident.
     fn populate(&self, bytes: usize) -> Result<(), MemError> {
         // SAFETY: populating our own mapping changes no contents, and `bytes` is at most `len`.
-        let done =
-            unsafe { libc::madvise(self.base.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+        let done = unsafe { libc::madvise(self.base.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
         match std::io::Error::last_os_error().raw_os_error() {
             _ if done == 0 => Ok(()),
             // Before Linux 5.14 there is no such advice; the faults come later then.
@@ -156,28 +141,14 @@ impl Drop for Region {
 
 fn round_up(bytes: usize) -> Result<usize, MemError> {
     let len = bytes.max(1).checked_next_multiple_of(HUGE_PAGE);
-    len.filter(|&len| len < isize::MAX as usize - HUGE_PAGE)
-        .ok_or_else(MemError::too_large)
+    len.filter(|&len| len < isize::MAX as usize - HUGE_PAGE).ok_or_else(MemError::too_large)
 }
 
 fn map(len: usize, flags: i32) -> Option<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-    let at = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            -1,
-            0,
-        )
-    };
-    if at == libc::MAP_FAILED {
-        None
-    } else {
-        NonNull::new(at.cast())
-    }
+    let at = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if at == libc::MAP_FAILED { None } else { NonNull::new(at.cast()) }
 }
 
 /// # Safety
@@ -198,10 +169,7 @@ mod tests {
     fn a_region_is_aligned_zeroed_and_writable_to_its_end() {
         for prefault in [false, true] {
             let region = Region::new(Room::Private, HUGE_PAGE + 1, prefault).unwrap();
-            assert_eq!(
-                (region.base().as_ptr().addr() % HUGE_PAGE, region.len()),
-                (0, 2 * HUGE_PAGE)
-            );
+            assert_eq!((region.base().as_ptr().addr() % HUGE_PAGE, region.len()), (0, 2 * HUGE_PAGE));
             let last = region.base().as_ptr().wrapping_add(region.len() - 1);
             // SAFETY: the last byte of a live mapping that only this test uses.
             unsafe {
@@ -220,13 +188,9 @@ mod tests {
 
     #[test]
     fn an_impossible_size_is_an_error_with_a_remedy() {
-        let text = Region::new(Room::Private, usize::MAX, false)
-            .unwrap_err()
-            .to_string();
+        let text = Region::new(Room::Private, usize::MAX, false).unwrap_err().to_string();
         assert!(text.contains("fewer buffers"), "{text}");
-        let text = Region::new(Room::Private, 1 << 60, false)
-            .unwrap_err()
-            .to_string();
+        let text = Region::new(Room::Private, 1 << 60, false).unwrap_err().to_string();
         assert!(text.contains("mmap"), "{text}");
     }
 }

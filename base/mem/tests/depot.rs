@@ -11,13 +11,8 @@ fn resident_pages<T>(at: *const T, bytes: usize) -> usize {
     use std::os::unix::fs::FileExt;
     let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
     let mut entries = vec![0; bytes / 4096 * 8];
-    pagemap
-        .read_exact_at(&mut entries, (at.addr() / 4096 * 8) as u64)
-        .unwrap();
-    entries
-        .chunks_exact(8)
-        .filter(|entry| entry[7] & 0x80 != 0)
-        .count()
+    pagemap.read_exact_at(&mut entries, (at.addr() / 4096 * 8) as u64).unwrap();
+    entries.chunks_exact(8).filter(|entry| entry[7] & 0x80 != 0).count()
 }
 
 struct Connection([u8; 512]);
@@ -37,11 +32,7 @@ fn only_chunks_taken_are_resident() {
     assert_eq!(resident_pages(base, whole), CHUNK * 512 / 4096);
     let ten: Vec<_> = (0..9).map(|_| depot.take().unwrap()).collect();
     assert_eq!(resident_pages(base, whole), 10 * CHUNK * 512 / 4096);
-    assert!(
-        ten.iter()
-            .flat_map(|chunk| chunk.iter())
-            .all(|connection| connection.0 == [1; 512])
-    );
+    assert!(ten.iter().flat_map(|chunk| chunk.iter()).all(|connection| connection.0 == [1; 512]));
     assert_eq!(depot.taken(), 10 * CHUNK);
 }
 
@@ -98,11 +89,7 @@ fn threads_never_share_a_chunk() {
             scope.spawn(|| {
                 for _ in 0..2_000 {
                     let Some(chunk) = depot.take() else { continue };
-                    assert_eq!(
-                        chunk[0].fetch_add(1, Relaxed),
-                        0,
-                        "somebody else has this chunk"
-                    );
+                    assert_eq!(chunk[0].fetch_add(1, Relaxed), 0, "somebody else has this chunk");
                     chunk[0].store(0, Relaxed);
                 }
             });

@@ -19,10 +19,7 @@ fn a_pool_runs_dry_and_recovers() {
     assert_eq!(pool.available(), 1, "a dropped buffer is back");
     assert!(pool.alloc().is_some());
     out.into_iter().for_each(|mbuf| pool.free(mbuf));
-    assert_eq!(
-        (pool.available(), pool.count(), pool.capacity()),
-        (3, 3, 256)
-    );
+    assert_eq!((pool.available(), pool.count(), pool.capacity()), (3, 3, 256));
 }
 
 #[test]
@@ -54,10 +51,7 @@ fn a_buffer_starts_afresh() {
     mbuf.set_tag(9);
     pool.free(mbuf);
     let mbuf = pool.alloc().unwrap();
-    assert_eq!(
-        (mbuf.headroom(), mbuf.len(), mbuf.tag(), mbuf.tailroom()),
-        (0, 0, 0, 256)
-    );
+    assert_eq!((mbuf.headroom(), mbuf.len(), mbuf.tag(), mbuf.tailroom()), (0, 0, 0, 256));
 }
 
 #[test]
@@ -75,12 +69,7 @@ fn buffers_return_from_other_threads() {
     let (to_peer, from_home) = mpsc::sync_channel::<Mbuf>(COUNT as usize);
     let peers = thread::spawn(move || {
         let (to_second, from_first) = mpsc::sync_channel::<Mbuf>(8);
-        let second = thread::spawn(move || {
-            from_first
-                .into_iter()
-                .map(|mbuf| usize::from(mbuf[0]))
-                .sum::<usize>()
-        });
+        let second = thread::spawn(move || from_first.into_iter().map(|mbuf| usize::from(mbuf[0])).sum::<usize>());
         let mut sum = 0;
         for (i, mbuf) in from_home.into_iter().enumerate() {
             match i % 2 {
@@ -115,8 +104,7 @@ fn a_buffer_may_outlive_its_pool() {
         thread::scope(|scope| {
             let mut pool = pool(8);
             let mut out: Vec<Mbuf> = (0..6).map(|_| pool.alloc().unwrap()).collect();
-            out.iter_mut()
-                .for_each(|mbuf| _ = mbuf.extend(b"still here"));
+            out.iter_mut().for_each(|mbuf| _ = mbuf.extend(b"still here"));
             let racing = out.split_off(3);
             let racer = scope.spawn(move || drop(racing));
             drop(pool);
@@ -132,14 +120,8 @@ fn a_buffer_may_outlive_its_pool() {
 fn is_mapped(addr: usize) -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().any(|line| {
-        let (from, to) = line
-            .split_whitespace()
-            .next()
-            .unwrap()
-            .split_once('-')
-            .unwrap();
-        (usize::from_str_radix(from, 16).unwrap()..usize::from_str_radix(to, 16).unwrap())
-            .contains(&addr)
+        let (from, to) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        (usize::from_str_radix(from, 16).unwrap()..usize::from_str_radix(to, 16).unwrap()).contains(&addr)
     })
 }
 

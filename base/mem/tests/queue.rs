@@ -52,9 +52,7 @@ struct Pair {
 impl Pair {
     fn mbuf(&mut self, bytes: &[u8]) -> Mbuf {
         self.turn ^= 1;
-        let mut mbuf = self.pools[self.turn]
-            .alloc()
-            .expect("pools outlast the longest script");
+        let mut mbuf = self.pools[self.turn].alloc().expect("pools outlast the longest script");
         mbuf.reset(self.turn * 16);
         assert_eq!(mbuf.extend(bytes), bytes.len());
         mbuf
@@ -62,8 +60,7 @@ impl Pair {
 
     fn mbufs(&mut self, all: &[Vec<u8>]) -> MbufQueue {
         let mut queue = MbufQueue::new();
-        all.iter()
-            .for_each(|bytes| queue.push_back(self.mbuf(bytes)));
+        all.iter().for_each(|bytes| queue.push_back(self.mbuf(bytes)));
         queue
     }
 
@@ -93,14 +90,11 @@ impl Pair {
                 let mut other = self.mbufs(&all);
                 self.queue.prepend(&mut other);
                 assert_emptied(&other);
-                all.into_iter()
-                    .rev()
-                    .for_each(|bytes| self.model.push_front(bytes));
+                all.into_iter().rev().for_each(|bytes| self.model.push_front(bytes));
             }
             Op::Consume { of_256, with_pool } => {
                 let n = self.queue.bytes() * of_256 / 256;
-                self.queue
-                    .consume(n, with_pool.then_some(&mut self.pools[0]));
+                self.queue.consume(n, with_pool.then_some(&mut self.pools[0]));
                 let mut left = n as usize;
                 while let Some(front) = self.model.front_mut() {
                     if left < front.len() {
@@ -152,20 +146,9 @@ impl Pair {
             (queue.len(), queue.bytes() as usize, queue.is_empty()),
             (model.len(), flat.len(), model.is_empty())
         );
-        assert!(
-            queue
-                .iter()
-                .map(|mbuf| &mbuf[..])
-                .eq(model.iter().map(|bytes| &bytes[..]))
-        );
-        assert_eq!(
-            queue.front().map(|mbuf| &mbuf[..]),
-            model.front().map(|bytes| &bytes[..])
-        );
-        assert_eq!(
-            queue.back().map(|mbuf| &mbuf[..]),
-            model.back().map(|bytes| &bytes[..])
-        );
+        assert!(queue.iter().map(|mbuf| &mbuf[..]).eq(model.iter().map(|bytes| &bytes[..])));
+        assert_eq!(queue.front().map(|mbuf| &mbuf[..]), model.front().map(|bytes| &bytes[..]));
+        assert_eq!(queue.back().map(|mbuf| &mbuf[..]), model.back().map(|bytes| &bytes[..]));
         for offset in [0, 1, flat.len() / 2, flat.len(), flat.len() + 1] {
             let mut out = [0; 64];
             let n = queue.copy_to(offset as u32, &mut out);

@@ -43,23 +43,15 @@ enum Tape {
 impl<Q: Queue> Pcap<Q> {
     /// `queue` as it is, without recording.
     pub fn off(queue: Q) -> Pcap<Q> {
-        Pcap {
-            queue,
-            tape: Tape::Off,
-            clock: wall_clock,
-        }
+        Pcap { queue, tape: Tape::Off, clock: wall_clock }
     }
 
     /// Records the frames of `queue` in a new file at `path`, with the time of day.
     ///
     /// Errors: the file cannot be created.
     pub fn create(queue: Q, path: &Path) -> io::Result<Pcap<Q>> {
-        let explain = |e: io::Error| {
-            io::Error::new(
-                e.kind(),
-                format!("cannot record frames in {}: {e}", path.display()),
-            )
-        };
+        let explain =
+            |e: io::Error| io::Error::new(e.kind(), format!("cannot record frames in {}: {e}", path.display()));
         let file = File::create(path).map_err(explain)?;
         Pcap::to(queue, Box::new(file), wall_clock).map_err(explain)
     }
@@ -67,19 +59,11 @@ impl<Q: Queue> Pcap<Q> {
     /// Records the frames of `queue` in `out`, with stamps (since 1970) by `clock`.
     ///
     /// Errors: `out` refuses the first bytes.
-    pub fn to(
-        queue: Q,
-        out: Box<dyn Write + Send>,
-        clock: fn() -> Duration,
-    ) -> io::Result<Pcap<Q>> {
+    pub fn to(queue: Q, out: Box<dyn Write + Send>, clock: fn() -> Duration) -> io::Result<Pcap<Q>> {
         let mut file = BufWriter::with_capacity(1 << 16, out);
         file.write_all(&file_header())?;
         file.flush()?;
-        Ok(Pcap {
-            queue,
-            tape: Tape::Runs(file),
-            clock,
-        })
+        Ok(Pcap { queue, tape: Tape::Runs(file), clock })
     }
 
     /// Where queue number `index` records when `file` was asked for: `file`, `file.1`, `file.2` …
@@ -102,11 +86,7 @@ impl<Q: Queue> Pcap<Q> {
 
     /// Has `write` put `frames` frames on the tape. If that fails, it was the last attempt.
     #[inline]
-    fn record(
-        &mut self,
-        frames: usize,
-        write: impl FnOnce(&mut dyn Write, Duration) -> io::Result<()>,
-    ) {
+    fn record(&mut self, frames: usize, write: impl FnOnce(&mut dyn Write, Duration) -> io::Result<()>) {
         match &mut self.tape {
             Tape::Off => {}
             Tape::Broken { missed } => *missed += frames as u64,
@@ -149,11 +129,7 @@ impl<Q: Queue> Queue for Pcap<Q> {
             self.write_out();
         } else {
             let frames = &out[out.len() - n..];
-            self.record(n, |file, now| {
-                frames
-                    .iter()
-                    .try_for_each(|frame| write_record(file, now, received(frame)))
-            });
+            self.record(n, |file, now| frames.iter().try_for_each(|frame| write_record(file, now, received(frame))));
         }
         n
     }
@@ -216,12 +192,7 @@ fn write_record<'a>(
 ) -> io::Result<()> {
     let len: usize = pieces.clone().map(<[u8]>::len).sum();
     let mut left = len.min(SNAPLEN);
-    for word in [
-        now.as_secs() as u32,
-        now.subsec_nanos(),
-        left as u32,
-        len as u32,
-    ] {
+    for word in [now.as_secs() as u32, now.subsec_nanos(), left as u32, len as u32] {
         file.write_all(&word.to_le_bytes())?;
     }
     for piece in pieces {

@@ -33,11 +33,7 @@ impl Script {
             mac: [2, 0, 0, 0, 0, 1],
             name: "script".into(),
         };
-        Script {
-            caps,
-            arriving: arriving.iter().cloned().collect(),
-            room,
-        }
+        Script { caps, arriving: arriving.iter().cloned().collect(), room }
     }
 }
 
@@ -57,12 +53,7 @@ impl Queue for Script {
             let head = mbufs.next().expect("no empty frames");
             let mut rest = MbufQueue::new();
             mbufs.for_each(|mbuf| rest.push_back(mbuf));
-            out.push(RxFrame {
-                head,
-                rest,
-                csum_ok: false,
-                group: None,
-            });
+            out.push(RxFrame { head, rest, csum_ok: false, group: None });
         }
         n
     }
@@ -98,10 +89,7 @@ struct Disk {
 
 impl Disk {
     fn new(room: usize) -> Disk {
-        Disk {
-            bytes: Arc::default(),
-            room,
-        }
+        Disk { bytes: Arc::default(), room }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -114,11 +102,7 @@ impl Write for Disk {
         let mut disk = self.bytes.lock().unwrap();
         let n = bytes.len().min(self.room - disk.len());
         disk.extend(&bytes[..n]);
-        if n == 0 {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(n)
-        }
+        if n == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(n) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -145,45 +129,27 @@ struct Record {
 /// Reads a pcap file: its whole records, and whether something is left over.
 fn parse(file: &[u8]) -> (Vec<Record>, bool) {
     let u32_at = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
-    assert_eq!(
-        (u32_at(0), u32_at(4), u32_at(16), u32_at(20)),
-        (0xa1b23c4d, 4 << 16 | 2, 65_535, 1)
-    );
+    assert_eq!((u32_at(0), u32_at(4), u32_at(16), u32_at(20)), (0xa1b23c4d, 4 << 16 | 2, 65_535, 1));
     let (mut at, mut records) = (24, Vec::new());
     while at + 16 <= file.len() {
         let (here, len) = (u32_at(at + 8) as usize, u32_at(at + 12) as usize);
         let Some(bytes) = file.get(at + 16..at + 16 + here) else {
             break;
         };
-        records.push(Record {
-            stamp: (u32_at(at), u32_at(at + 4)),
-            len,
-            bytes: bytes.to_vec(),
-        });
+        records.push(Record { stamp: (u32_at(at), u32_at(at + 4)), len, bytes: bytes.to_vec() });
         at += 16 + here;
     }
     (records, at < file.len())
 }
 
 fn pools() -> RxPools {
-    RxPools {
-        mbufs: Pool::new(Room::Received, 256, 64).unwrap(),
-        spills: Pool::new(Room::Received, 0, 64).unwrap(),
-    }
+    RxPools { mbufs: Pool::new(Room::Received, 256, 64).unwrap(), spills: Pool::new(Room::Received, 0, 64).unwrap() }
 }
 
 fn send(queue: &mut impl Queue, head: &[u8], payload: &[u8]) -> Result<(), TxFull> {
     let half = payload.len() / 2;
-    let pieces = [
-        IoSlice::new(&payload[..half]),
-        IoSlice::new(&payload[half..]),
-    ];
-    queue.tx(&TxFrame {
-        head,
-        payload: &pieces,
-        csum: None,
-        gso: None,
-    })
+    let pieces = [IoSlice::new(&payload[..half]), IoSlice::new(&payload[half..])];
+    queue.tx(&TxFrame { head, payload: &pieces, csum: None, gso: None })
 }
 
 fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -245,10 +211,7 @@ fn a_super_frame_beyond_the_snap_length_is_cut_and_its_length_kept() {
     send(&mut queue, &[1; 66], &vec![2; 65_535]).unwrap();
     drop(queue);
     let (records, rest) = parse(&disk.bytes());
-    assert_eq!(
-        (records.len(), records[0].len, records[0].bytes.len(), rest),
-        (1, 65_601, 65_535, false)
-    );
+    assert_eq!((records.len(), records[0].len, records[0].bytes.len(), rest), (1, 65_601, 65_535, false));
 }
 
 #[test]
@@ -256,27 +219,14 @@ fn without_a_file_frames_just_pass() {
     let mut queue = Pcap::off(Script::new(&[vec![1; 200]], 1));
     let mut out = Vec::with_capacity(4);
     assert_eq!(queue.rx_burst(&mut pools(), 4, &mut out), 1);
-    assert_eq!(
-        (send(&mut queue, b"a", b"b"), send(&mut queue, b"a", b"b")),
-        (Ok(()), Err(TxFull))
-    );
-    assert_eq!(
-        (
-            queue.missed(),
-            queue.caps().name.as_str(),
-            out[0].rest.bytes()
-        ),
-        (0, "script", 136)
-    );
+    assert_eq!((send(&mut queue, b"a", b"b"), send(&mut queue, b"a", b"b")), (Ok(()), Err(TxFull)));
+    assert_eq!((queue.missed(), queue.caps().name.as_str(), out[0].rest.bytes()), (0, "script", 136));
 }
 
 #[test]
 fn files_are_numbered_and_errors_name_them() {
     let path = |index| Pcap::<Script>::path(Path::new("a/b.pcap"), index);
     assert_eq!((path(0), path(2)), ("a/b.pcap".into(), "a/b.pcap.2".into()));
-    let error = Pcap::create(Script::new(&[], 0), Path::new("/nowhere/x.pcap"))
-        .err()
-        .unwrap()
-        .to_string();
+    let error = Pcap::create(Script::new(&[], 0), Path::new("/nowhere/x.pcap")).err().unwrap().to_string();
     assert!(error.contains("/nowhere/x.pcap"), "{error}");
 }

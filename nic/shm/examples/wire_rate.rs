@@ -39,36 +39,20 @@ fn frame(len: usize, flow: u8) -> Vec<u8> {
 }
 
 fn wire() -> (ShmQueue, Receiver) {
-    let (mut left, mut right) =
-        shm::pair(&Config::default(), &Config::default()).expect("memory for a wire");
+    let (mut left, mut right) = shm::pair(&Config::default(), &Config::default()).expect("memory for a wire");
     let pools = RxPools {
         mbufs: Pool::new(Room::Received, 1024, 2048).expect("memory for buffers"),
         spills: Pool::new(Room::Received, 0, 64).expect("no memory at all"),
     };
     let queue = right.queues().remove(0);
-    (
-        left.queues().remove(0),
-        Receiver {
-            queue,
-            pools,
-            burst: Vec::with_capacity(BATCH),
-        },
-    )
+    (left.queues().remove(0), Receiver { queue, pools, burst: Vec::with_capacity(BATCH) })
 }
 
 /// Places up to a batch; answers how many were placed.
 fn send(queue: &mut ShmQueue, frames: &[Vec<u8>]) -> usize {
     let mut placed = 0;
     for head in frames {
-        if queue
-            .tx(&TxFrame {
-                head,
-                payload: &[],
-                csum: None,
-                gso: None,
-            })
-            .is_err()
-        {
+        if queue.tx(&TxFrame { head, payload: &[], csum: None, gso: None }).is_err() {
             break;
         }
         placed += 1;
@@ -114,25 +98,13 @@ fn across(frames: &[Vec<u8>], time: Duration) -> f64 {
 }
 
 fn main() {
-    let seconds = std::env::args()
-        .nth(1)
-        .and_then(|arg| arg.parse().ok())
-        .unwrap_or(1.0);
+    let seconds = std::env::args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(1.0);
     let time = Duration::from_secs_f64(seconds);
-    println!(
-        "{:>6}  {:>22}  {:>22}",
-        "bytes", "one thread", "two threads"
-    );
+    println!("{:>6}  {:>22}  {:>22}", "bytes", "one thread", "two threads");
     for len in [64, 1514] {
         let frames: Vec<_> = (0..BATCH).map(|flow| frame(len, flow as u8)).collect();
         let row = [alone(&frames, time), across(&frames, time)];
-        let [alone, across] = row.map(|rate| {
-            format!(
-                "{:.1} M/s {:.1} Gbit/s",
-                rate / 1e6,
-                rate * len as f64 * 8e-9
-            )
-        });
+        let [alone, across] = row.map(|rate| format!("{:.1} M/s {:.1} Gbit/s", rate / 1e6, rate * len as f64 * 8e-9));
         println!("{len:>6}  {alone:>22}  {across:>22}");
     }
 }

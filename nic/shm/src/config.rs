@@ -20,12 +20,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config {
-            queues: 1,
-            ring: 512,
-            trusted: false,
-            mac: Mac::local(0),
-        }
+        Config { queues: 1, ring: 512, trusted: false, mac: Mac::local(0) }
     }
 }
 
@@ -34,16 +29,10 @@ impl Config {
     pub(crate) fn check(&self) -> io::Result<()> {
         let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if !(1..=QUEUES_MAX as u16).contains(&self.queues) {
-            return invalid(format!(
-                "{} queues on a shm wire; use 1 to {QUEUES_MAX}",
-                self.queues
-            ));
+            return invalid(format!("{} queues on a shm wire; use 1 to {QUEUES_MAX}", self.queues));
         }
         if !self.ring.is_power_of_two() || !(2..=1 << 16).contains(&self.ring) {
-            return invalid(format!(
-                "a shm ring of {} frames; use a power of two from 2 to 65536",
-                self.ring
-            ));
+            return invalid(format!("a shm ring of {} frames; use a power of two from 2 to 65536", self.ring));
         }
         Ok(())
     }

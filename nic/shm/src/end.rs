@@ -38,31 +38,15 @@ impl Link {
     pub(crate) fn create(left: &Config, right: &Config) -> io::Result<Link> {
         left.check()?;
         right.check()?;
-        let geometry = Geometry {
-            queues: [left.queues, right.queues],
-            ring: left.ring,
-        };
-        let bells = |n: u16| {
-            (0..n)
-                .map(|_| EventFd::new())
-                .collect::<Result<Vec<_>, SysError>>()
-        };
+        let geometry = Geometry { queues: [left.queues, right.queues], ring: left.ring };
+        let bells = |n: u16| (0..n).map(|_| EventFd::new()).collect::<Result<Vec<_>, SysError>>();
         let bells = [bells(left.queues)?, bells(right.queues)?];
-        Ok(Link {
-            memory: Arc::new(Memory::create(geometry)?),
-            bells,
-        })
+        Ok(Link { memory: Arc::new(Memory::create(geometry)?), bells })
     }
 }
 
 impl ShmNic {
-    pub(crate) fn new(
-        link: Arc<Link>,
-        side: Side,
-        config: &Config,
-        trusted: bool,
-        name: &str,
-    ) -> ShmNic {
+    pub(crate) fn new(link: Arc<Link>, side: Side, config: &Config, trusted: bool, name: &str) -> ShmNic {
         let caps = Caps {
             mtu: 1500,
             tx_csum: trusted,
@@ -75,12 +59,7 @@ impl ShmNic {
             mac: config.mac.0,
             name: format!("{name} (emulated wire)"),
         };
-        ShmNic {
-            link,
-            side,
-            caps,
-            taken: false,
-        }
+        ShmNic { link, side, caps, taken: false }
     }
 
     /// Waits at `path` for the process at the other end. To wait with a hand on the wheel, use a [`Listener`].
@@ -111,14 +90,8 @@ impl Nic for ShmNic {
     type Queue = ShmQueue;
 
     fn queues(&mut self) -> Vec<ShmQueue> {
-        let n = if std::mem::replace(&mut self.taken, true) {
-            0
-        } else {
-            self.queues_here()
-        };
-        (0..n)
-            .map(|index| ShmQueue::new(&self.link, self.side, index, self.caps.clone()))
-            .collect()
+        let n = if std::mem::replace(&mut self.taken, true) { 0 } else { self.queues_here() };
+        (0..n).map(|index| ShmQueue::new(&self.link, self.side, index, self.caps.clone())).collect()
     }
 
     fn flow_group(&self, tuple: &Tuple) -> FlowGroupId {
@@ -128,10 +101,8 @@ impl Nic for ShmNic {
     /// One store; frames that the peer has placed already come to the old queue.
     fn set_reta(&self, group: FlowGroupId, queue: u16) -> io::Result<()> {
         if group.index() >= FLOW_GROUPS || queue >= self.queues_here() {
-            let text = format!(
-                "{group:?} to queue {queue}: the wire has {FLOW_GROUPS} groups, {} queues",
-                self.queues_here()
-            );
+            let text =
+                format!("{group:?} to queue {queue}: the wire has {FLOW_GROUPS} groups, {} queues", self.queues_here());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.link.memory.port(self.side).reta[group.index()].store(queue, Relaxed);

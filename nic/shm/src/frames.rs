@@ -59,12 +59,7 @@ impl Ring {
             let descriptors = base.add(size_of::<Ends>());
             (descriptors, descriptors.add(slots * size_of::<u64>()))
         };
-        Ring {
-            ends: base.cast(),
-            descriptors: descriptors.cast(),
-            slots: bytes,
-            _memory: Arc::clone(memory),
-        }
+        Ring { ends: base.cast(), descriptors: descriptors.cast(), slots: bytes, _memory: Arc::clone(memory) }
     }
 
     #[inline]
@@ -105,20 +100,12 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Sender {
-        Sender {
-            ring: Ring::new(memory, side, from, to),
-            end: Producer::new(memory.geometry().ring),
-        }
+        Sender { ring: Ring::new(memory, side, from, to), end: Producer::new(memory.geometry().ring) }
     }
 
     /// Copies a frame of `len` bytes, at most [`FRAME_MAX`], into the next slot. False: the ring is full.
     #[inline]
-    pub(crate) fn push(
-        &mut self,
-        frame: &TxFrame<'_>,
-        len: usize,
-        group: Option<FlowGroupId>,
-    ) -> bool {
+    pub(crate) fn push(&mut self, frame: &TxFrame<'_>, len: usize, group: Option<FlowGroupId>) -> bool {
         assert!(len <= FRAME_MAX && len == frame.len());
         let Some(slot) = self.end.slot(self.ring.ends()) else {
             return false;
@@ -133,9 +120,7 @@ impl Sender {
                 to = to.add(piece.len());
             }
             let group = group.map_or(NO_GROUP, |group| group.0);
-            self.ring
-                .descriptor(slot)
-                .store(u64::from(group) << 16 | len as u64, Relaxed);
+            self.ring.descriptor(slot).store(u64::from(group) << 16 | len as u64, Relaxed);
         }
         self.end.push();
         true
@@ -178,26 +163,19 @@ impl Descriptor {
         if word >> 32 != 0 || len == 0 || len > FRAME_MAX || !known {
             return None;
         }
-        Some(Descriptor {
-            len,
-            group: (group != NO_GROUP).then_some(FlowGroupId(group)),
-        })
+        Some(Descriptor { len, group: (group != NO_GROUP).then_some(FlowGroupId(group)) })
     }
 }
 
 impl Receiver {
     pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Receiver {
-        Receiver {
-            ring: Ring::new(memory, side, from, to),
-            end: Consumer::new(memory.geometry().ring),
-        }
+        Receiver { ring: Ring::new(memory, side, from, to), end: Consumer::new(memory.geometry().ring) }
     }
 
     /// How many frames wait, up to `want`.
     #[inline]
     pub(crate) fn ready(&mut self, want: usize) -> usize {
-        self.end
-            .ready(self.ring.ends(), want.min(u32::MAX as usize) as u32) as usize
+        self.end.ready(self.ring.ends(), want.min(u32::MAX as usize) as u32) as usize
     }
 
     /// The next frame's description; none if it makes no sense. Only if a frame is ready.
@@ -212,13 +190,7 @@ impl Receiver {
     pub(crate) fn copy_to(&self, out: &mut [u8]) {
         assert!(out.len() <= FRAME_MAX);
         // SAFETY: the slot is one of the ring's and has FRAME_MAX bytes; `out` is memory of our own, elsewhere.
-        unsafe {
-            ptr::copy_nonoverlapping(
-                self.ring.bytes(self.end.slot(0)),
-                out.as_mut_ptr(),
-                out.len(),
-            )
-        };
+        unsafe { ptr::copy_nonoverlapping(self.ring.bytes(self.end.slot(0)), out.as_mut_ptr(), out.len()) };
     }
 
     /// Is done with the next frame.

@@ -50,11 +50,7 @@ impl Greeting {
     const BYTES: usize = 24;
 
     fn of(config: &Config) -> Greeting {
-        Greeting {
-            queues: config.queues,
-            trusted: config.trusted,
-            ring: config.ring,
-        }
+        Greeting { queues: config.queues, trusted: config.trusted, ring: config.ring }
     }
 
     fn encode(self) -> [u8; Greeting::BYTES] {
@@ -71,27 +67,13 @@ impl Greeting {
         let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
         if bytes[..8] != MAGIC {
-            return Err(invalid(
-                "the other end does not speak of wires; is this the right path?",
-            ));
+            return Err(invalid("the other end does not speak of wires; is this the right path?"));
         }
         if u32_at(8) != VERSION {
-            return Err(invalid(&format!(
-                "the other end has version {} of the wire, this is {VERSION}",
-                u32_at(8)
-            )));
+            return Err(invalid(&format!("the other end has version {} of the wire, this is {VERSION}", u32_at(8))));
         }
-        let greeting = Greeting {
-            queues: u16_at(12),
-            trusted: u16_at(14) != 0,
-            ring: u32_at(16),
-        };
-        Config {
-            queues: greeting.queues,
-            ring: greeting.ring,
-            ..Config::default()
-        }
-        .check()?;
+        let greeting = Greeting { queues: u16_at(12), trusted: u16_at(14) != 0, ring: u32_at(16) };
+        Config { queues: greeting.queues, ring: greeting.ring, ..Config::default() }.check()?;
         Ok(greeting)
     }
 }
@@ -118,18 +100,8 @@ impl Listener {
             }
             bound => bound,
         };
-        let socket = bound.map_err(|e| {
-            explain(
-                e,
-                path,
-                "cannot listen; is the directory there and writable?",
-            )
-        })?;
-        Ok(Listener {
-            socket,
-            path: path.into(),
-            config: config.clone(),
-        })
+        let socket = bound.map_err(|e| explain(e, path, "cannot listen; is the directory there and writable?"))?;
+        Ok(Listener { socket, path: path.into(), config: config.clone() })
     }
 
     /// Waits for the other end. Strangers are turned away and do not end the wait.
@@ -138,11 +110,7 @@ impl Listener {
     pub fn accept(self) -> io::Result<ShmNic> {
         loop {
             if wait::readable(&[self.socket.as_raw_fd()], Nanos::MAX)? == 0 {
-                return Err(explain(
-                    ErrorKind::Interrupted.into(),
-                    &self.path,
-                    "stopped waiting for the other end",
-                ));
+                return Err(explain(ErrorKind::Interrupted.into(), &self.path, "stopped waiting for the other end"));
             }
             let (stream, _) = self.socket.accept()?;
             match self.welcome(&stream) {
@@ -157,22 +125,15 @@ impl Listener {
     fn welcome(&self, mut stream: &UnixStream) -> Result<ShmNic, Failed> {
         let mine = Greeting::of(&self.config).encode();
         let mut bytes = [0; Greeting::BYTES];
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .map_err(|_| Failed::Visitor)?;
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .map_err(|_| Failed::Visitor)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(|_| Failed::Visitor)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(|_| Failed::Visitor)?;
         stream.read_exact(&mut bytes).map_err(|_| Failed::Visitor)?;
         let theirs = Greeting::decode(&bytes).map_err(|_| {
             // Without memory it reads as a refusal, and tells a peer of another version which one this is.
             _ = send_fds(stream, &mine, &[]);
             Failed::Visitor
         })?;
-        let peer = Config {
-            queues: theirs.queues,
-            ..self.config.clone()
-        };
+        let peer = Config { queues: theirs.queues, ..self.config.clone() };
         let link = Link::create(&self.config, &peer).map_err(Failed::Us)?;
         let fds = |side: usize| link.bells[side].iter().map(EventFd::as_fd);
         let first: Vec<BorrowedFd<'_>> = [link.memory.fd()].into_iter().chain(fds(0)).collect();
@@ -180,13 +141,7 @@ impl Listener {
         send_fds(stream, &mine, &first).map_err(|_| Failed::Visitor)?;
         send_fds(stream, &[1], &second).map_err(|_| Failed::Visitor)?;
         let trusted = self.config.trusted && theirs.trusted;
-        Ok(ShmNic::new(
-            Arc::new(link),
-            0,
-            &self.config,
-            trusted,
-            &name(&self.path),
-        ))
+        Ok(ShmNic::new(Arc::new(link), 0, &self.config, trusted, &name(&self.path)))
     }
 }
 
@@ -236,24 +191,12 @@ fn join(stream: &UnixStream, path: &Path, config: &Config) -> io::Result<ShmNic>
     let theirs = Greeting::decode(&bytes)?;
     let mut fds = fds.into_iter();
     let memory = fds.next().ok_or_else(|| invalid("it sent no memory"))?;
-    let geometry = Geometry {
-        queues: [theirs.queues, config.queues],
-        ring: theirs.ring,
-    };
+    let geometry = Geometry { queues: [theirs.queues, config.queues], ring: theirs.ring };
     let memory = Arc::new(Memory::join(memory, geometry)?);
     let theirs_bells = bells(fds, theirs.queues)?;
     let (_, fds) = recv_fds(stream, &mut [0])?;
-    let link = Link {
-        memory,
-        bells: [theirs_bells, bells(fds.into_iter(), config.queues)?],
-    };
-    Ok(ShmNic::new(
-        Arc::new(link),
-        1,
-        config,
-        config.trusted && theirs.trusted,
-        &name(path),
-    ))
+    let link = Link { memory, bells: [theirs_bells, bells(fds.into_iter(), config.queues)?] };
+    Ok(ShmNic::new(Arc::new(link), 1, config, config.trusted && theirs.trusted, &name(path)))
 }
 
 fn bells(fds: impl ExactSizeIterator<Item = OwnedFd>, n: u16) -> io::Result<Vec<EventFd>> {
@@ -274,11 +217,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path) {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) => Err(explain(
-            ErrorKind::AddrInUse.into(),
-            path,
-            "another process listens there; use another path",
-        )),
+        Ok(_) => Err(explain(ErrorKind::AddrInUse.into(), path, "another process listens there; use another path")),
         Err(e) => Err(explain(e, path, "cannot tell whether the path is in use")),
     }
 }

@@ -103,31 +103,16 @@ impl Memory {
     pub(crate) fn join(fd: OwnedFd, geometry: Geometry) -> Result<Memory, SysError> {
         let len = memfd::sealed_len(&fd)?;
         if len < geometry.bytes() as u64 {
-            let cause = io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the wire's memory is smaller than agreed",
-            );
+            let cause = io::Error::new(io::ErrorKind::InvalidData, "the wire's memory is smaller than agreed");
             return Err(SysError::new("fstat", cause).remedy("both ends must be the same version"));
         }
         Memory::map(fd, geometry)
     }
 
     fn map(fd: OwnedFd, geometry: Geometry) -> Result<Memory, SysError> {
-        let (prot, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_POPULATE,
-        );
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let at = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                geometry.bytes(),
-                prot,
-                flags,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
+        let at = unsafe { libc::mmap(ptr::null_mut(), geometry.bytes(), prot, flags, fd.as_raw_fd(), 0) };
         match NonNull::new(at.cast()) {
             Some(base) if at != libc::MAP_FAILED => Ok(Memory { base, geometry, fd }),
             _ => Err(SysError::last("mmap").remedy("use fewer queues or smaller rings")),
@@ -155,10 +140,7 @@ impl Memory {
     /// `frames::bytes(ring)` in all, aligned to 128.
     pub(crate) fn ring(&self, side: Side, from: u16, to: u16) -> NonNull<u8> {
         let Geometry { queues, .. } = self.geometry;
-        assert!(
-            side < 2 && from < queues[side] && to < queues[1 - side],
-            "no such ring"
-        );
+        assert!(side < 2 && from < queues[side] && to < queues[1 - side], "no such ring");
         // SAFETY: the layout puts this ring within the mapping.
         unsafe { self.base.add(self.geometry.ring_at(side, from, to)) }
     }
@@ -177,41 +159,25 @@ mod tests {
 
     #[test]
     fn rings_tile_the_memory() {
-        let geometry = Geometry {
-            queues: [3, 2],
-            ring: 4,
-        };
+        let geometry = Geometry { queues: [3, 2], ring: 4 };
         let mut all: Vec<usize> = Vec::new();
         for side in [0, 1] {
             for from in 0..geometry.queues[side] {
-                all.extend(
-                    (0..geometry.queues[1 - side]).map(|to| geometry.ring_at(side, from, to)),
-                );
+                all.extend((0..geometry.queues[1 - side]).map(|to| geometry.ring_at(side, from, to)));
             }
         }
         all.sort();
         all.push(geometry.bytes());
         assert_eq!((all.len(), all[0]), (13, RINGS));
-        assert!(
-            all.windows(2)
-                .all(|pair| pair[1] - pair[0] == frames::bytes(4))
-        );
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] == frames::bytes(4)));
         assert_eq!(frames::bytes(4) % 128, 0);
     }
 
     #[test]
     fn memory_that_is_too_small_or_could_shrink_is_refused() {
-        let geometry = Geometry {
-            queues: [1, 1],
-            ring: 4,
-        };
+        let geometry = Geometry { queues: [1, 1], ring: 4 };
         let small = memfd::create_sealed(c"test", geometry.bytes() as u64 - 1).unwrap();
-        assert!(
-            Memory::join(small, geometry)
-                .unwrap_err()
-                .to_string()
-                .contains("smaller than agreed")
-        );
+        assert!(Memory::join(small, geometry).unwrap_err().to_string().contains("smaller than agreed"));
         let unsealed = std::fs::File::open("/proc/self/status").unwrap();
         assert!(Memory::join(unsealed.into(), geometry).is_err());
     }

@@ -53,13 +53,8 @@ impl ShmQueue {
         let memory = &link.memory;
         let peers = 0..memory.geometry().queues[1 - side];
         ShmQueue {
-            senders: peers
-                .clone()
-                .map(|peer| Sender::new(memory, side, index, peer))
-                .collect(),
-            receivers: peers
-                .map(|peer| Receiver::new(memory, 1 - side, peer, index))
-                .collect(),
+            senders: peers.clone().map(|peer| Sender::new(memory, side, index, peer)).collect(),
+            receivers: peers.map(|peer| Receiver::new(memory, 1 - side, peer, index)).collect(),
             dirty: 0,
             turn: 0,
             counters: QueueCounters::default(),
@@ -82,12 +77,7 @@ impl ShmQueue {
     /// Takes up to `max` frames that came by receiver `from`.
     #[inline]
     fn receive(&mut self, from: usize, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) {
-        let ShmQueue {
-            receivers,
-            counters,
-            caps,
-            ..
-        } = self;
+        let ShmQueue { receivers, counters, caps, .. } = self;
         let receiver = &mut receivers[from];
         for _ in 0..receiver.ready(max) {
             let Some(descriptor) = receiver.peek() else {
@@ -112,12 +102,7 @@ impl ShmQueue {
             counters.rx_frames += 1;
             counters.rx_bytes += len as u64;
             let csum_ok = caps.rx_csum;
-            out.push(RxFrame {
-                head,
-                rest: MbufQueue::new(),
-                csum_ok,
-                group: descriptor.group,
-            });
+            out.push(RxFrame { head, rest: MbufQueue::new(), csum_ok, group: descriptor.group });
         }
         receiver.release();
     }
@@ -134,11 +119,7 @@ impl Queue for ShmQueue {
         let end = before + max.min(out.capacity() - before);
         // Each receiver is first in its turn, so that a busy one cannot starve the others.
         let first = self.turn;
-        self.turn = if first + 1 < self.receivers.len() {
-            first + 1
-        } else {
-            0
-        };
+        self.turn = if first + 1 < self.receivers.len() { first + 1 } else { 0 };
         for from in (first..self.receivers.len()).chain(0..first) {
             let room = end - out.len();
             if room == 0 {
@@ -160,9 +141,7 @@ impl Queue for ShmQueue {
         let group = Tuple::of_frame(frame.head).map(|tuple| flow_group(&tuple));
         // ARP and all else without ports goes to queue 0; so does what the peer's table sends to a queue it does not
         // have.
-        let queue = group.map_or(0, |group| {
-            self.peer().reta[group.index()].load(Relaxed).into()
-        });
+        let queue = group.map_or(0, |group| self.peer().reta[group.index()].load(Relaxed).into());
         let queue = if queue < self.senders.len() { queue } else { 0 };
         if !self.senders[queue].push(frame, len, group) {
             self.counters.tx_full += 1;
@@ -193,10 +172,7 @@ impl Queue for ShmQueue {
 
     fn before_sleep(&mut self) -> bool {
         self.sleep_word().prepare();
-        let empty = self
-            .receivers
-            .iter_mut()
-            .all(|receiver| receiver.ready(1) == 0);
+        let empty = self.receivers.iter_mut().all(|receiver| receiver.ready(1) == 0);
         if !empty {
             self.sleep_word().cancel();
         }
@@ -210,14 +186,7 @@ impl Queue for ShmQueue {
     }
 
     fn counters(&self) -> QueueCounters {
-        let lies = self
-            .receivers
-            .iter()
-            .map(Receiver::lies)
-            .chain(self.senders.iter().map(Sender::lies));
-        QueueCounters {
-            rx_invalid: self.counters.rx_invalid + lies.sum::<u64>(),
-            ..self.counters
-        }
+        let lies = self.receivers.iter().map(Receiver::lies).chain(self.senders.iter().map(Sender::lies));
+        QueueCounters { rx_invalid: self.counters.rx_invalid + lies.sum::<u64>(), ..self.counters }
     }
 }

@@ -21,11 +21,7 @@ use units::Nanos;
 use wire::Mac;
 
 fn config(queues: u16) -> Config {
-    Config {
-        queues,
-        ring: 8,
-        ..Config::default()
-    }
+    Config { queues, ring: 8, ..Config::default() }
 }
 
 /// The other process of the test below: sends every frame back until one says stop.
@@ -72,8 +68,7 @@ fn two_processes_exchange_frames() {
             for queue in queues.iter_mut() {
                 // Asleep until the other process rings, if it is this queue that it answers to.
                 if queue.before_sleep() {
-                    sys::wait::readable(&[queue.wait_fd().unwrap()], Nanos::from_millis(1))
-                        .unwrap();
+                    sys::wait::readable(&[queue.wait_fd().unwrap()], Nanos::from_millis(1)).unwrap();
                     queue.after_sleep();
                 }
                 if let Some(frame) = receive(queue, &mut pools, 1).pop() {
@@ -88,10 +83,7 @@ fn two_processes_exchange_frames() {
         send(queue, &frame).unwrap();
         queue.flush();
         let answer = back(&mut queues);
-        assert_eq!(
-            (&answer.head[..], answer.group),
-            (&frame[..], Some(nic.flow_group(&flow(port))))
-        );
+        assert_eq!((&answer.head[..], answer.group), (&frame[..], Some(nic.flow_group(&flow(port)))));
     }
     assert!(child.wait().unwrap().success());
 }
@@ -99,25 +91,9 @@ fn two_processes_exchange_frames() {
 #[test]
 fn the_listener_of_the_process_configures_the_ring_and_both_must_trust() {
     let place = Place::new();
-    let listener = Listener::bind(
-        &place.0,
-        &Config {
-            trusted: true,
-            mac: Mac::local(5),
-            ..config(1)
-        },
-    )
-    .unwrap();
+    let listener = Listener::bind(&place.0, &Config { trusted: true, mac: Mac::local(5), ..config(1) }).unwrap();
     let (here, there) = thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            ShmNic::connect(
-                &place.0,
-                &Config {
-                    ring: 4096,
-                    ..config(2)
-                },
-            )
-        });
+        let there = scope.spawn(|| ShmNic::connect(&place.0, &Config { ring: 4096, ..config(2) }));
         (listener.accept().unwrap(), there.join().unwrap().unwrap())
     });
     assert!(!here.caps().tx_csum && !there.caps().tx_csum);
@@ -128,17 +104,10 @@ fn the_listener_of_the_process_configures_the_ring_and_both_must_trust() {
 #[test]
 fn nobody_listens() {
     let place = Place::new();
-    let text = |place: &Place| {
-        ShmNic::connect(&place.0, &config(1))
-            .unwrap_err()
-            .to_string()
-    };
+    let text = |place: &Place| ShmNic::connect(&place.0, &config(1)).unwrap_err().to_string();
     assert!(text(&place).contains("nobody listens; start the other end first"));
     drop(UnixListener::bind(&place.0).unwrap());
-    assert!(
-        text(&place).contains("nobody listens"),
-        "a socket without a process"
-    );
+    assert!(text(&place).contains("nobody listens"), "a socket without a process");
 }
 
 #[test]
@@ -148,12 +117,7 @@ fn a_stale_socket_is_removed_and_a_live_one_is_not() {
     let listener = Listener::bind(&place.0, &config(1)).expect("the old socket is nobody's");
     let refused = Listener::bind(&place.0, &config(1)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::AddrInUse);
-    assert!(
-        refused
-            .to_string()
-            .contains("another process listens there"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("another process listens there"), "{refused}");
     drop(listener);
     assert!(!place.0.exists());
 }
@@ -162,14 +126,10 @@ fn a_stale_socket_is_removed_and_a_live_one_is_not() {
 fn a_file_in_the_way_is_left_alone() {
     let place = Place::new();
     fs::write(&place.0, "precious").unwrap();
-    let refused = Listener::bind(&place.0, &config(1))
-        .unwrap_err()
-        .to_string();
+    let refused = Listener::bind(&place.0, &config(1)).unwrap_err().to_string();
     assert!(refused.contains("not a socket"), "{refused}");
     assert_eq!(fs::read(&place.0).unwrap(), b"precious");
-    let nowhere = Listener::bind("/nowhere/at/all".as_ref(), &config(1))
-        .unwrap_err()
-        .to_string();
+    let nowhere = Listener::bind("/nowhere/at/all".as_ref(), &config(1)).unwrap_err().to_string();
     assert!(nowhere.contains("is the directory there"), "{nowhere}");
 }
 
@@ -198,12 +158,7 @@ fn strangers_are_turned_away_and_the_wait_goes_on() {
     thread::scope(|scope| {
         let here = scope.spawn(|| listener.accept().unwrap());
         drop(UnixStream::connect(&place.0).unwrap());
-        for bad in [
-            &b"GET / HTTP/1.0\r\n\r\n......"[..24],
-            &greeting(99, 1),
-            &greeting(1, 0),
-            &greeting(1, 999),
-        ] {
+        for bad in [&b"GET / HTTP/1.0\r\n\r\n......"[..24], &greeting(99, 1), &greeting(1, 0), &greeting(1, 999)] {
             let (n, fds) = visit(&place, bad);
             assert_eq!((n, fds.len()), (24, 0), "a greeting without memory");
         }
@@ -218,20 +173,11 @@ fn complaint(bytes: &[u8], fds: &[OwnedFd]) -> String {
     let place = Place::new();
     let listener = UnixListener::bind(&place.0).unwrap();
     thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            ShmNic::connect(&place.0, &config(1))
-                .unwrap_err()
-                .to_string()
-        });
+        let there = scope.spawn(|| ShmNic::connect(&place.0, &config(1)).unwrap_err().to_string());
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; 24]).unwrap();
         if !bytes.is_empty() {
-            send_fds(
-                &stream,
-                bytes,
-                &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>(),
-            )
-            .unwrap();
+            send_fds(&stream, bytes, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>()).unwrap();
         }
         drop(stream);
         there.join().unwrap()
@@ -245,11 +191,7 @@ fn a_connector_takes_nothing_on_trust() {
     let good = greeting(1, 1);
     for (bytes, fds, expected) in [
         (&[][..], vec![], "closed the connection"),
-        (
-            b"HTTP/1.0 400 Bad Request",
-            vec![],
-            "is this the right path",
-        ),
+        (b"HTTP/1.0 400 Bad Request", vec![], "is this the right path"),
         (&greeting(2, 1), vec![], "version 2 of the wire, this is 1"),
         (&greeting(1, 77), vec![], "77 queues"),
         (&good, vec![], "sent no memory"),
@@ -290,10 +232,7 @@ fn a_hostile_peer_wastes_its_own_frames_only() {
     let index = prop_oneof![0..40u32, any::<u32>()];
     let attack = prop_oneof![
         (0..len / 8, any::<u64>()).prop_map(|(at, word)| Attack::Word { at: 8 * at, word }),
-        (0..len / 128, index).prop_map(|(at, index)| Attack::Index {
-            at: 128 * at,
-            index
-        }),
+        (0..len / 128, index).prop_map(|(at, index)| Attack::Index { at: 128 * at, index }),
         Just(Attack::Work),
     ];
     // Every line of the memory at once, again and again: so that indices and descriptors are surely hit.
@@ -301,27 +240,18 @@ fn a_hostile_peer_wastes_its_own_frames_only() {
     let script = (flood, prop::collection::vec(attack, 1..60));
     TestRunner::new(Runs::with_cases(64))
         .run(&script, |(flood, attacks)| {
-            file.write_all_at(&flood.to_le_bytes().repeat(len / 8), 0)
-                .unwrap();
+            file.write_all_at(&flood.to_le_bytes().repeat(len / 8), 0).unwrap();
             for attack in attacks {
                 match attack {
-                    Attack::Word { at, word } => {
-                        file.write_all_at(&word.to_le_bytes(), at as u64).unwrap()
-                    }
-                    Attack::Index { at, index } => {
-                        file.write_all_at(&index.to_le_bytes(), at as u64).unwrap()
-                    }
+                    Attack::Word { at, word } => file.write_all_at(&word.to_le_bytes(), at as u64).unwrap(),
+                    Attack::Index { at, index } => file.write_all_at(&index.to_le_bytes(), at as u64).unwrap(),
                     Attack::Work => {}
                 }
                 let (queues, pools, received) = &mut *victim.borrow_mut();
                 for queue in queues {
                     let frames = receive(queue, pools, 32);
                     prop_assert!(frames.iter().all(|frame| frame.head.len() <= FRAME_MAX));
-                    prop_assert!(
-                        frames
-                            .iter()
-                            .all(|frame| frame.group.is_none_or(|group| group.index() < 128))
-                    );
+                    prop_assert!(frames.iter().all(|frame| frame.group.is_none_or(|group| group.index() < 128)));
                     *received += frames.len();
                     for port in 0..10 {
                         _ = send(queue, &udp(port, b"still here"));
@@ -336,8 +266,5 @@ fn a_hostile_peer_wastes_its_own_frames_only() {
         .unwrap();
     let (queues, _, received) = victim.into_inner();
     let nonsense: u64 = queues.iter().map(|queue| queue.counters().rx_invalid).sum();
-    assert!(
-        nonsense > 0 && received > 0,
-        "the attack hit nothing: {nonsense} nonsense, {received} received"
-    );
+    assert!(nonsense > 0 && received > 0, "the attack hit nothing: {nonsense} nonsense, {received} received");
 }

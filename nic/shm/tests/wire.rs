@@ -13,11 +13,7 @@ use shm::{Config, FRAME_MAX, ShmNic, ShmQueue};
 use units::{FLOW_GROUPS, FlowGroupId, Nanos};
 
 fn pair(left: u16, right: u16, ring: u32) -> (ShmNic, ShmNic) {
-    let config = |queues| Config {
-        queues,
-        ring,
-        ..Config::default()
-    };
+    let config = |queues| Config { queues, ring, ..Config::default() };
     shm::pair(&config(left), &config(right)).unwrap()
 }
 
@@ -31,38 +27,16 @@ fn a_frame_arrives_as_it_was_gathered() {
     let (mut left, mut right) = one_queue_each(8);
     let mut pools = pools(8, 2048);
     let head = udp(7, b"");
-    let pieces = [
-        IoSlice::new(b"gath"),
-        IoSlice::new(b""),
-        IoSlice::new(b"ered"),
-    ];
-    left.tx(&TxFrame {
-        head: &head,
-        payload: &pieces,
-        csum: None,
-        gso: None,
-    })
-    .unwrap();
-    assert!(
-        receive(&mut right, &mut pools, 8).is_empty(),
-        "nothing arrives before the doorbell"
-    );
+    let pieces = [IoSlice::new(b"gath"), IoSlice::new(b""), IoSlice::new(b"ered")];
+    left.tx(&TxFrame { head: &head, payload: &pieces, csum: None, gso: None }).unwrap();
+    assert!(receive(&mut right, &mut pools, 8).is_empty(), "nothing arrives before the doorbell");
     left.flush();
     let frames = receive(&mut right, &mut pools, 8);
-    assert_eq!(
-        (frames.len(), &frames[0].head[..]),
-        (1, &udp(7, b"gathered")[..])
-    );
+    assert_eq!((frames.len(), &frames[0].head[..]), (1, &udp(7, b"gathered")[..]));
     assert!(frames[0].rest.is_empty() && !frames[0].csum_ok);
     let (sent, received) = (left.counters(), right.counters());
-    assert_eq!(
-        (sent.tx_frames, sent.tx_bytes, sent.tx_syscalls),
-        (1, 50, 0)
-    );
-    assert_eq!(
-        (received.rx_frames, received.rx_bytes, received.rx_syscalls),
-        (1, 50, 0)
-    );
+    assert_eq!((sent.tx_frames, sent.tx_bytes, sent.tx_syscalls), (1, 50, 0));
+    assert_eq!((received.rx_frames, received.rx_bytes, received.rx_syscalls), (1, 50, 0));
 }
 
 #[test]
@@ -73,26 +47,16 @@ fn the_sizes_at_the_edges() {
         assert_eq!(send(&mut left, &vec![len as u8; len]), Ok(()));
     }
     left.flush();
-    let lens: Vec<_> = receive(&mut right, &mut pools, 8)
-        .iter()
-        .map(|frame| frame.head.len())
-        .collect();
+    let lens: Vec<_> = receive(&mut right, &mut pools, 8).iter().map(|frame| frame.head.len()).collect();
     assert_eq!(lens, [1, FRAME_MAX]);
-    assert_eq!(
-        left.counters().tx_errors,
-        2,
-        "a frame of no or too many bytes is dropped and counted"
-    );
+    assert_eq!(left.counters().tx_errors, 2, "a frame of no or too many bytes is dropped and counted");
 }
 
 #[test]
 fn every_flow_comes_to_the_queue_of_its_group() {
     let (mut left, mut right) = pair(3, 4, 128);
     let (mut senders, mut receivers) = (left.queues(), right.queues());
-    assert_eq!(
-        (senders.len(), receivers.len(), right.queues().len()),
-        (3, 4, 0)
-    );
+    assert_eq!((senders.len(), receivers.len(), right.queues().len()), (3, 4, 0));
     assert_eq!(right.steering(), Steering::Hardware);
     let mut pools = pools(512, 2048);
     let mut reta: Vec<u16> = (0..FLOW_GROUPS as u16).map(|group| group % 4).collect();
@@ -107,11 +71,7 @@ fn every_flow_comes_to_the_queue_of_its_group() {
                 let tuple = flow(u16::from_be_bytes([frame.head[34], frame.head[35]]));
                 let group = right.flow_group(&tuple);
                 assert_eq!(frame.group, Some(group));
-                assert_eq!(
-                    usize::from(reta[group.index()]),
-                    index,
-                    "{tuple:?} of {group:?} in round {round}"
-                );
+                assert_eq!(usize::from(reta[group.index()]), index, "{tuple:?} of {group:?} in round {round}");
                 seen += 1;
             }
         }
@@ -138,12 +98,7 @@ fn frames_without_ports_come_to_queue_0() {
     }
     senders[1].flush();
     let frames = receive(&mut receivers[0], &mut pools, 8);
-    assert!(
-        frames
-            .iter()
-            .map(|frame| &frame.head[..])
-            .eq(all.iter().map(|frame| &frame[..]))
-    );
+    assert!(frames.iter().map(|frame| &frame.head[..]).eq(all.iter().map(|frame| &frame[..])));
     assert!(frames.iter().all(|frame| frame.group.is_none()));
 }
 
@@ -156,20 +111,13 @@ fn a_full_ring_refuses_and_loses_nothing() {
     }
     assert_eq!(send(&mut left, &udp(4, b"")), Err(TxFull));
     left.flush();
-    assert_eq!(
-        send(&mut left, &udp(4, b"")),
-        Err(TxFull),
-        "the receiver has not looked yet"
-    );
+    assert_eq!(send(&mut left, &udp(4, b"")), Err(TxFull), "the receiver has not looked yet");
     assert_eq!(receive(&mut right, &mut pools, 3).len(), 3);
     for port in 4..7 {
         send(&mut left, &udp(port, b"")).unwrap();
     }
     left.flush();
-    let ports: Vec<_> = receive(&mut right, &mut pools, 16)
-        .iter()
-        .map(|frame| frame.head[35])
-        .collect();
+    let ports: Vec<_> = receive(&mut right, &mut pools, 16).iter().map(|frame| frame.head[35]).collect();
     assert_eq!(ports, [3, 4, 5, 6]);
     assert_eq!((left.counters().tx_full, left.counters().tx_frames), (2, 7));
 }
@@ -196,14 +144,7 @@ fn a_frame_beyond_the_buffers_is_dropped_and_counted() {
     send(&mut left, &[2; 64]).unwrap();
     left.flush();
     let frames = receive(&mut right, &mut pools, 8);
-    assert_eq!(
-        (
-            frames.len(),
-            frames[0].head[0],
-            right.counters().rx_truncated
-        ),
-        (1, 2, 1)
-    );
+    assert_eq!((frames.len(), frames[0].head[0], right.counters().rx_truncated), (1, 2, 1));
     drop(frames);
     assert_eq!(pools.mbufs.available(), 2);
 }
@@ -225,10 +166,7 @@ fn the_burst_stays_within_the_vector() {
 
 #[test]
 fn checksums_are_left_out_only_if_both_sides_trust() {
-    let config = |trusted| Config {
-        trusted,
-        ..Config::default()
-    };
+    let config = |trusted| Config { trusted, ..Config::default() };
     for (left, right) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut a, mut b) = shm::pair(&config(left), &config(right)).unwrap();
         let (mut sender, mut receiver) = (a.queues().remove(0), b.queues().remove(0));
@@ -237,36 +175,19 @@ fn checksums_are_left_out_only_if_both_sides_trust() {
         let mut pools = pools(1, 2048);
         let frames = receive(&mut receiver, &mut pools, 1);
         let both = left && right;
-        assert_eq!(
-            (
-                sender.caps().tx_csum,
-                receiver.caps().rx_csum,
-                frames[0].csum_ok
-            ),
-            (both, both, both)
-        );
+        assert_eq!((sender.caps().tx_csum, receiver.caps().rx_csum, frames[0].csum_ok), (both, both, both));
     }
 }
 
 #[test]
 fn numbers_out_of_range_are_refused_with_the_range() {
     for (queues, ring) in [(0, 8), (17, 8), (1, 0), (1, 1), (1, 6), (1, 1 << 17)] {
-        let text = shm::pair(
-            &Config {
-                queues,
-                ring,
-                ..Config::default()
-            },
-            &Config::default(),
-        )
-        .unwrap_err()
-        .to_string();
+        let text =
+            shm::pair(&Config { queues, ring, ..Config::default() }, &Config::default()).unwrap_err().to_string();
         assert!(text.contains("use "), "{text}");
     }
     let (left, _) = pair(2, 1, 8);
-    assert!(
-        left.set_reta(FlowGroupId(0), 2).is_err() && left.set_reta(FlowGroupId(128), 0).is_err()
-    );
+    assert!(left.set_reta(FlowGroupId(0), 2).is_err() && left.set_reta(FlowGroupId(128), 0).is_err());
 }
 
 #[derive(Clone, Debug)]
@@ -344,20 +265,13 @@ fn threads_keep_the_order_of_every_flow_and_wake_each_other() {
         for (index, mut queue) in receivers.into_iter().enumerate() {
             scope.spawn(move || {
                 let mine = |port: &u16| usize::from(right.flow_group(&flow(*port)).0) % 2 == index;
-                let (mut next, mut left) = (
-                    [0; FLOWS as usize],
-                    (0..FLOWS).filter(mine).count() as u32 * EACH,
-                );
+                let (mut next, mut left) = ([0; FLOWS as usize], (0..FLOWS).filter(mine).count() as u32 * EACH);
                 let mut pools = pools(64, 256);
                 while left > 0 {
                     let frames = receive(&mut queue, &mut pools, 16);
                     for frame in &frames {
                         let port = usize::from(frame.head[35]);
-                        assert_eq!(
-                            frame.head[42..],
-                            u32::to_be_bytes(next[port]),
-                            "flow {port}"
-                        );
+                        assert_eq!(frame.head[42..], u32::to_be_bytes(next[port]), "flow {port}");
                         next[port] += 1;
                         left -= 1;
                     }
@@ -376,18 +290,13 @@ fn threads_keep_the_order_of_every_flow_and_wake_each_other() {
 fn the_bell_rings_for_sleepers_only() {
     let (mut left, mut right) = one_queue_each(8);
     let mut pools = pools(8, 2048);
-    let readable = |queue: &ShmQueue| {
-        sys::wait::readable(&[queue.wait_fd().unwrap()], Nanos::ZERO).unwrap() == 1
-    };
+    let readable = |queue: &ShmQueue| sys::wait::readable(&[queue.wait_fd().unwrap()], Nanos::ZERO).unwrap() == 1;
     let say = |queue: &mut ShmQueue| {
         send(queue, &udp(1, b"")).unwrap();
         queue.flush();
     };
     say(&mut left);
-    assert!(
-        !readable(&right) && !right.before_sleep(),
-        "a frame waits: no sleep"
-    );
+    assert!(!readable(&right) && !right.before_sleep(), "a frame waits: no sleep");
     receive(&mut right, &mut pools, 8);
     say(&mut left);
     assert!(!readable(&right), "a refused sleep leaves the bell silent");

@@ -37,7 +37,7 @@ pub struct Config {
     pub data_retries: u8,
     /// How long FIN-WAIT-2 may last once the user has closed for receiving too.
     pub fin_wait2: Nanos,
-    /// The initial congestion window, in segments (RFC 6928).
+    /// The initial congestion window, in segments, 1 to 255 (RFC 6928).
     pub initial_window: u16,
     /// The least span between two challenge ACKs of one connection (RFC 5961 section 7).
     pub challenge_spacing: Nanos,

@@ -256,7 +256,7 @@ pub(crate) const SSTHRESH_START: u32 = CWND_MAX;
 
 impl Config {
     /// The initial window in segments, at least one.
-    pub(crate) fn iw(&self) -> u16 {
-        self.initial_window.max(1)
+    pub(crate) fn iw(&self) -> u8 {
+        u8::try_from(self.initial_window.max(1)).unwrap_or(u8::MAX)
     }
 }

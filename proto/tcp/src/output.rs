@@ -21,7 +21,7 @@ impl Tcb {
     ///
     /// `max_payload` above [`Tcb::mss`] allows super-segments, which are a multiple of [`Emit::mss`] unless they are the last of
     /// the queue. Each call does a bounded amount of work; the windows bound the number of calls that answer `Some`.
-    #[inline]
+    #[inline(never)]
     pub fn poll_transmit(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
         const DUE: u16 =
             Bits::ACK_NOW.0 | Bits::PROBE.0 | Bits::SYN_DUE.0 | Bits::HEAD_LOST.0 | Bits::FIN.0 | Bits::WANT.0;
@@ -38,6 +38,7 @@ impl Tcb {
         self.poll_transmit_slow(now, cfg, max_payload)
     }
 
+    #[inline(never)]
     fn poll_transmit_slow(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
         match self.state {
             State::Closed => return None,
@@ -91,7 +92,7 @@ impl Tcb {
     }
 
     /// Sends `n` bytes from snd.nxt on.
-    #[inline]
+    #[inline(always)]
     fn emit_new(&mut self, now: Nanos, cfg: &Config, n: u32, max_payload: u32, fin: bool) -> Emit {
         let seq = self.snd_nxt;
         self.snd_nxt = seq + n + u32::from(fin);
@@ -217,7 +218,7 @@ impl Tcb {
     }
 
     /// A segment with ACK, window and timestamps; whatever ACK was due has then been given.
-    #[inline]
+    #[inline(always)]
     fn emit_segment(&mut self, now: Nanos, seq: Seq, flags: Flags, sacks: SackBlocks) -> Emit {
         let wnd = self.advertise();
         self.clear(Bits::ACK_NOW);

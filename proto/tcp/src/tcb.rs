@@ -94,7 +94,7 @@ pub struct Tcb {
     /// Where the peer's FIN is, if it arrived out of order ([`Bits::FIN_HELD`]).
     pub(crate) rcv_fin: Seq,
     /// The initial window in segments.
-    pub(crate) iw: u16,
+    pub(crate) iw: u8,
     /// Retransmissions (or probes) since the peer last answered.
     pub(crate) retries: u8,
     /// Keep-alive probes since the peer last answered.
@@ -105,7 +105,7 @@ pub struct Tcb {
     pub(crate) held: Ranges<HELD_MAX>,
 }
 
-const _: () = assert!(size_of::<Tcb>() <= 280);
+const _: () = assert!(size_of::<Tcb>() == 256);
 const _: () = assert!(std::mem::offset_of!(Tcb, rtt_at) == 64);
 
 /// Facts about a connection that are either so or not.

@@ -53,7 +53,10 @@ fn show(script: &Script, stack: &str) -> bool {
         "linux" => {
             match &script.linux {
                 Linux::Agrees => {}
-                Linux::Unasked(why) => println!("   not meant for Linux: {why}"),
+                Linux::Unasked(why) => {
+                    println!("   not asked: {why}\n");
+                    return true;
+                }
                 Linux::Differs(why) => println!("   Linux differs: {why}"),
             }
             linux::run_on_linux(script)

@@ -92,7 +92,9 @@ impl User {
     fn socket(&self) -> io::Result<std::os::fd::OwnedFd> {
         let socket = os::socket()?;
         os::set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-        os::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER)?;
+        // A small window is a small buffer (the kernel doubles it, for its book-keeping), so that it can close.
+        let buffer = if self.config.window < 65_535 { self.config.window as i32 } else { BUFFER };
+        os::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer)?;
         os::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, BUFFER)?;
         os::set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
         os::set(&socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, self.config.window as i32)?;

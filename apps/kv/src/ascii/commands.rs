@@ -141,7 +141,7 @@ fn delete(turn: &mut Turn<'_, '_>, mut words: Words<'_>) -> &'static [u8] {
     let mut shard = turn.store().shard(hash);
     let found = shard.lookup(turn.now, hash as u32, key).hit();
     if let Some(at) = found {
-        shard.remove(at);
+        shard.delete(at);
     }
     drop(shard);
     turn.count(if found.is_some() { Stat::DeleteHits } else { Stat::DeleteMisses });
@@ -187,9 +187,7 @@ fn arith(turn: &mut Turn<'_, '_>, mut words: Words<'_>, up: bool) -> Step {
                 &number_line[..len]
             }
             Some(Counted::NotFound | Counted::Exists) => b"NOT_FOUND\r\n",
-            Some(Counted::NotANumber) => {
-                b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
-            }
+            Some(Counted::NotANumber) => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             None => b"SERVER_ERROR out of memory in incr\r\n",
         };
         (reply, quiet)

@@ -252,13 +252,7 @@ fn missed(turn: &mut Turn<'_, '_>, found: Lookup, keys: Keys, end: bool) -> bool
 }
 
 #[inline]
-fn header<'c, 'b>(
-    out: &'c mut Cursor<'b>,
-    key: &[u8],
-    flags: u32,
-    len: usize,
-    cas: Option<u64>,
-) -> &'c mut Cursor<'b> {
+fn header<'c, 'b>(out: &'c mut Cursor<'b>, key: &[u8], flags: u32, len: usize, cas: Option<u64>) -> &'c mut Cursor<'b> {
     out.put(b"VALUE ").put(key).put(b" ").number(u64::from(flags)).put(b" ").number(len as u64);
     if let Some(cas) = cas {
         out.put(b" ").number(cas);

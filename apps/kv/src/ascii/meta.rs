@@ -115,13 +115,7 @@ fn miss(turn: &mut Turn<'_, '_>, key: &[u8], flags: &Flags, found: Lookup) {
 }
 
 /// Answers with a status and the flags asked for.
-fn status(
-    turn: &mut Turn<'_, '_>,
-    code: &[u8],
-    key: &[u8],
-    returns: &Returns,
-    item: impl FnMut(u8, &mut Cursor<'_>),
-) {
+fn status(turn: &mut Turn<'_, '_>, code: &[u8], key: &[u8], returns: &Returns, item: impl FnMut(u8, &mut Cursor<'_>)) {
     let mut line = [0; RETURNS_MAX];
     let mut out = Cursor::new(&mut line);
     out.put(code);
@@ -131,14 +125,7 @@ fn status(
 }
 
 /// Answers with the item; `fresh` if it was made for the purpose. False: there is no room, nothing was done.
-fn hit(
-    turn: &mut Turn<'_, '_>,
-    conn: &mut Conn,
-    entry: &mut Entry,
-    key: &[u8],
-    flags: &Flags,
-    fresh: bool,
-) -> bool {
+fn hit(turn: &mut Turn<'_, '_>, conn: &mut Conn, entry: &mut Entry, key: &[u8], flags: &Flags, fresh: bool) -> bool {
     let with_value = flags.has(b'v');
     let len = entry.value().len();
     let copied = if with_value && matches!(entry.data, Data::Small(_)) { len + 2 } else { 0 };
@@ -152,9 +139,9 @@ fn hit(
     } else {
         out.put(b"HD");
     }
-    let low = flags.recache.is_some_and(|least| {
-        entry.expires != NEVER && i64::from(entry.expires.saturating_sub(turn.now)) < least
-    });
+    let low = flags
+        .recache
+        .is_some_and(|least| entry.expires != NEVER && i64::from(entry.expires.saturating_sub(turn.now)) < least);
     let (stale, sent) = (entry.marks.has(Marks::STALE), entry.marks.has(Marks::WON));
     let won = fresh || ((stale || low) && !sent);
     write_item(turn, &mut out, entry, key, flags);
@@ -208,12 +195,7 @@ fn write_time(out: &mut Cursor<'_>, expires: Secs, now: Secs) {
 }
 
 /// `ms <key> <bytes> <flags>*`, then the value
-pub(super) fn set(
-    turn: &mut Turn<'_, '_>,
-    conn: &mut Conn,
-    rx: &mut Received<'_>,
-    mut words: Words<'_>,
-) -> Step {
+pub(super) fn set(turn: &mut Turn<'_, '_>, conn: &mut Conn, rx: &mut Received<'_>, mut words: Words<'_>) -> Step {
     turn.count(Stat::CmdMeta);
     let name = words.next();
     let len = words.next().and_then(number).filter(|len| *len <= i32::MAX as u64 - 2);
@@ -310,7 +292,7 @@ fn delete_item(turn: &Turn<'_, '_>, key: &[u8], flags: &Flags) -> &'static [u8] 
     turn.count(Stat::DeleteHits);
     let (stale, empty) = (flags.has(b'I'), flags.has(b'x'));
     if !stale && !empty {
-        shard.remove(at);
+        shard.delete(at);
         return b"HD";
     }
     if empty {
@@ -392,9 +374,7 @@ fn arithmetic(turn: &Turn<'_, '_>, key: &[u8], flags: &Flags, up: bool, line: &m
             Counted::Done { number, .. } => return Arithmetic::Done(len, number),
             Counted::Exists => return Arithmetic::Refused(b"EX"),
             Counted::NotANumber => {
-                return Arithmetic::Refused(
-                    b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-                );
+                return Arithmetic::Refused(b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n");
             }
             Counted::NotFound => {}
         }

@@ -42,10 +42,7 @@ impl Shard {
         for _ in 0..REAP.min(self.entries.len()) {
             let at = self.next_slot();
             let entry = &self.entries[at as usize];
-            if entry.marks.has(Marks::USED)
-                && Some(at) != pinned
-                && (entry.expired(now) || entry.epoch != self.epoch)
-            {
+            if entry.marks.has(Marks::USED) && Some(at) != pinned && (entry.expired(now) || entry.epoch != self.epoch) {
                 freed += self.reap(at);
             }
         }

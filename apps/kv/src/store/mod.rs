@@ -29,11 +29,11 @@ use budget::Budget;
 use put::Means;
 
 pub(crate) use budget::Charge;
-pub(crate) use item::{Data, Entry, KEY_MAX, Large, Marks, SMALL_MAX, cost};
 use item::HEADER;
+pub(crate) use item::{Data, Entry, KEY_MAX, Large, Marks, SMALL_MAX, cost};
 pub(crate) use put::{Arith, Counted, Mode, Put, Stored, Value};
-pub(crate) use shard::{Lookup, Shard, Tally};
 use shard::Short;
+pub(crate) use shard::{Lookup, Shard, Tally};
 
 use crate::Config;
 use crate::clock::Secs;
@@ -65,17 +65,15 @@ impl Store {
     pub(crate) fn new(config: &Config) -> Store {
         // A keyed hash, so that nobody outside can choose keys that collide.
         let random = RandomState::new();
-        Store::keyed(config, random.hash_one(0), random.hash_one(1))
-    }
-
-    fn keyed(config: &Config, k0: u64, k1: u64) -> Store {
+        let [k0, k1] = config.hash_key.unwrap_or_else(|| [random.hash_one(0), random.hash_one(1)]);
         let count = config.shards.clamp(2, 1 << 16).next_power_of_two();
         let step = (config.memory_limit / (count * 64)).clamp(256, 64 << 10);
+        let budget = Arc::new(Budget::new(config.memory_limit));
         Store {
-            shards: (0..count).map(|i| Apart(Mutex::new(Shard::new(i, count, step)))).collect(),
+            shards: (0..count).map(|i| Apart(Mutex::new(Shard::new(i, count, step, &budget)))).collect(),
             shift: 64 - count.trailing_zeros(),
             hasher: SipHasher13::new_with_keys(k0, k1),
-            budget: Arc::new(Budget::new(config.memory_limit)),
+            budget,
             limit: config.memory_limit,
             item_max: config.item_size_max.min(config.memory_limit / 2),
             evict: config.evict,
@@ -184,7 +182,7 @@ impl Store {
                 return true;
             }
             let next = self.cursor.fetch_add(1, Relaxed) % self.shards.len();
-            self.lock(next).give_back(now, share, self.evict, &self.budget);
+            self.lock(next).give_back(now, share, self.evict);
         }
         self.budget.left() >= bytes
     }

@@ -169,19 +169,19 @@ impl Shard {
                     old[key.len()..].copy_from_slice(new);
                     return Ok(at);
                 }
-                self.room(means.now, self.growth(found, len), found, means.budget, means.evict)?;
+                self.room(means.now, self.growth(found, len), found, means.evict)?;
                 Data::Small(gather(key, new, &[]).into_boxed_slice())
             }
             Value::Owned { bytes, charge } => {
                 if bytes.len() > SMALL_MAX {
                     let need = if found.is_some() { 0 } else { OVERHEAD };
-                    self.room(means.now, need, found, means.budget, means.evict)?;
+                    self.room(means.now, need, found, means.evict)?;
                     let claim = std::mem::replace(charge, Charge::new(means.budget));
                     Data::Large(Arc::new(Large { bytes: std::mem::take(bytes), charge: claim }))
                 } else {
                     let need = self.growth(found, bytes.len());
                     self.adopt(std::mem::replace(charge, Charge::new(means.budget)).into_bytes());
-                    self.room(means.now, need, found, means.budget, means.evict)?;
+                    self.room(means.now, need, found, means.evict)?;
                     Data::Small(std::mem::take(bytes).into_boxed_slice())
                 }
             }
@@ -211,13 +211,12 @@ impl Shard {
             let small = len <= SMALL_MAX;
             let mut charge = Charge::new(means.budget);
             if small {
-                self.room(means.now, self.growth(Some(at), len), Some(at), means.budget, means.evict)?;
+                self.room(means.now, self.growth(Some(at), len), Some(at), means.evict)?;
             } else if !charge.grow(len) {
                 return Err(Short(len));
             }
             let entry = self.entry(at);
-            let (first, second) =
-                if put.mode == Mode::Append { (entry.value(), more) } else { (more, entry.value()) };
+            let (first, second) = if put.mode == Mode::Append { (entry.value(), more) } else { (more, entry.value()) };
             let bytes = gather(entry.key(), first, second);
             let data = if small {
                 Data::Small(bytes.into_boxed_slice())
@@ -271,13 +270,7 @@ impl Shard {
     }
 
     /// Counts up or down. Down stops at zero, up wraps; a shorter result is padded with spaces (protocol.txt, "Increment/Decrement").
-    pub(super) fn arith(
-        &mut self,
-        means: &Means<'_>,
-        hash: u32,
-        key: &[u8],
-        arith: &Arith,
-    ) -> Result<Counted, Short> {
+    pub(super) fn arith(&mut self, means: &Means<'_>, hash: u32, key: &[u8], arith: &Arith) -> Result<Counted, Short> {
         let Some(at) = self.lookup(means.now, hash, key).hit() else { return Ok(Counted::NotFound) };
         let entry = self.entry(at);
         if arith.cas.is_some_and(|cas| cas != entry.cas) {
@@ -294,7 +287,7 @@ impl Shard {
             Data::Small(bytes) if old_len == text.len() => bytes[key_len..].copy_from_slice(text),
             Data::Small(_) | Data::Large(_) => {
                 let need = self.growth(Some(at), key_len + text.len());
-                self.room(means.now, need, Some(at), means.budget, means.evict)?;
+                self.room(means.now, need, Some(at), means.evict)?;
                 self.swap_data(at, Data::Small(gather(key, text, &[]).into_boxed_slice()));
             }
         }

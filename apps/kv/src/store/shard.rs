@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::budget::Budget;
 use super::item::{Data, Entry, Marks, cost};
 use crate::clock::{NEVER, Secs};
@@ -66,6 +68,7 @@ pub(crate) struct Shard {
     quota: usize,
     /// The claim grows in steps of this many bytes, so that the shared budget is rarely touched.
     step: usize,
+    budget: Arc<Budget>,
     pub(super) hand: u32,
     /// Items of earlier epochs are flushed.
     pub(super) epoch: u32,
@@ -78,7 +81,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Shard `index` of `count`: its cas values are those that leave `index` when divided by `count`.
-    pub(super) fn new(index: usize, count: usize, step: usize) -> Shard {
+    pub(super) fn new(index: usize, count: usize, step: usize, budget: &Arc<Budget>) -> Shard {
         Shard {
             heads: vec![NIL; FIRST_BUCKETS],
             mask: FIRST_BUCKETS as u32 - 1,
@@ -88,6 +91,7 @@ impl Shard {
             used: 0,
             quota: 0,
             step,
+            budget: Arc::clone(budget),
             hand: 0,
             epoch: 0,
             flush_at: NEVER,
@@ -107,10 +111,9 @@ impl Shard {
         self.used
     }
 
-    /// Bytes claimed from the budget.
-    #[cfg(test)]
-    pub(crate) fn quota(&self) -> usize {
-        self.quota
+    /// Bytes claimed from the budget and not used yet.
+    pub(crate) fn reserve(&self) -> usize {
+        self.quota - self.used
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -181,12 +184,22 @@ impl Shard {
     #[cold]
     fn drop_dead(&mut self, at: u32) -> Lookup {
         let flushed = self.entries[at as usize].epoch != self.epoch;
-        self.remove(at);
+        self.delete(at);
         if flushed { Lookup::Flushed } else { Lookup::Expired }
     }
 
-    /// Takes an item out. Returns the memory that went with it.
-    pub(crate) fn remove(&mut self, at: u32) -> usize {
+    /// Takes an item out for good: nothing waits for its memory, so much of it is returned to the budget.
+    pub(crate) fn delete(&mut self, at: u32) {
+        self.remove(at);
+        if self.reserve() > 8 * self.step {
+            let surplus = self.reserve() - self.step;
+            self.quota -= surplus;
+            self.budget.give(surplus);
+        }
+    }
+
+    /// Takes an item out, to make room in this shard. Returns the memory that went with it.
+    pub(super) fn remove(&mut self, at: u32) -> usize {
         let Entry { data, hash, next, .. } = std::mem::take(self.entry_mut(at));
         let bucket = self.bucket(hash);
         let mut from = self.heads[bucket];
@@ -206,21 +219,14 @@ impl Shard {
     }
 
     /// Makes `need` more bytes usable: from the quota, from the budget, or by evicting (never the item at `pinned`).
-    pub(super) fn room(
-        &mut self,
-        now: Secs,
-        need: usize,
-        pinned: Option<u32>,
-        budget: &Budget,
-        evict: bool,
-    ) -> Result<(), Short> {
+    pub(super) fn room(&mut self, now: Secs, need: usize, pinned: Option<u32>, evict: bool) -> Result<(), Short> {
         let enough = |shard: &Shard| shard.used + need <= shard.quota;
         if enough(self) {
             return Ok(());
         }
         let missing = self.used + need - self.quota;
         for claim in [missing.max(self.step), missing] {
-            if budget.take(claim) {
+            if self.budget.take(claim) {
                 self.quota += claim;
                 return Ok(());
             }
@@ -233,9 +239,9 @@ impl Shard {
     }
 
     /// Returns unused quota to the budget, after evicting until `target` bytes have come free.
-    pub(super) fn give_back(&mut self, now: Secs, target: usize, evict: bool, budget: &Budget) {
+    pub(super) fn give_back(&mut self, now: Secs, target: usize, evict: bool) {
         self.tick(now);
-        let mut freed = self.quota - self.used;
+        let mut freed = self.reserve();
         if !evict {
             freed += self.reap_some(now, None);
         }
@@ -243,7 +249,7 @@ impl Shard {
             let Some(more) = self.evict(now, None) else { break };
             freed += more;
         }
-        budget.give(self.quota - self.used);
+        self.budget.give(self.reserve());
         self.quota = self.used;
     }
 

@@ -1,1 +1,6 @@
-
+mod binary;
+mod chunking;
+mod classic;
+mod harness;
+mod limits;
+mod meta;

@@ -40,12 +40,7 @@ pub fn flow(port: u16) -> Tuple {
 }
 
 pub fn send(queue: &mut ShmQueue, head: &[u8]) -> Result<(), TxFull> {
-    queue.tx(&TxFrame {
-        head,
-        payload: &[],
-        csum: None,
-        gso: None,
-    })
+    queue.tx(&TxFrame { head, payload: &[], csum: None, gso: None })
 }
 
 /// All frames that wait, at most `max`.
@@ -62,11 +57,7 @@ pub struct Place(pub PathBuf);
 impl Place {
     pub fn new() -> Place {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "zygix-wire-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
+        let name = format!("zygix-wire-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         Place(std::env::temp_dir().join(name))
     }
 }

@@ -90,7 +90,7 @@ impl Tcb {
     }
 
     /// SND.WND := SEG.WND, scaled (RFC 7323 section 2.3).
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_window(&mut self, seq: Seq, ack: Seq, wnd: u16) {
         self.snd_wnd = u32::from(wnd) << self.snd_shift;
         self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
@@ -99,7 +99,7 @@ impl Tcb {
     }
 
     /// "If SND.UNA < SEG.ACK =< SND.NXT, then set SND.UNA <- SEG.ACK": round-trip time, congestion control, timer.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance_una(
         &mut self,
         now: Nanos,
@@ -128,7 +128,7 @@ impl Tcb {
     }
 
     /// A sender that was refused hears when the next `send` is worth while.
-    #[inline]
+    #[inline(always)]
     pub(super) fn tell_writable(&mut self, out: &mut Arrival) {
         if self.has(Bits::WANT) && self.worth_sending(self.send_window()) {
             self.clear(Bits::WANT);

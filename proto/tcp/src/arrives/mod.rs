@@ -44,7 +44,7 @@ impl Tcb {
     /// SEGMENT ARRIVES. `keep_ooo`: the caller has a buffer for a payload that is out of order.
     ///
     /// About 20 ns for in-order data or a plain ACK in ESTABLISHED.
-    #[inline]
+    #[inline(never)]
     pub fn segment_arrives(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
         match self.predicted(now, cfg, seg) {
             Some(arrival) => arrival,
@@ -52,6 +52,7 @@ impl Tcb {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn segment_arrives_any(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
         let mut out = Arrival::default();

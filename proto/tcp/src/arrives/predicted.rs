@@ -10,7 +10,7 @@ use crate::{Arrival, Config, Payload, State};
 impl Tcb {
     /// The outcome, if the segment is in-order data or an ACK of new data (or both) and nothing is going on: no repair,
     /// no gap, no odd flag or option. Then every step of section 3.10.7.4 is known to pass; what they would do is done here.
-    #[inline]
+    #[inline(always)]
     pub(super) fn predicted(&mut self, now: Nanos, cfg: &Config, seg: &Segment) -> Option<Arrival> {
         const ODD: Flags = Flags::FIN.union(Flags::SYN).union(Flags::RST).union(Flags::ACK);
         let quiet = self.state == State::Established

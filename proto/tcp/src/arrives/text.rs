@@ -63,7 +63,7 @@ impl Tcb {
     }
 
     /// RFC 9293 section 3.8.6.3, RFC 5681 section 4.2: every second full segment at once, any other within `delayed_ack`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ack_policy(&mut self, now: Nanos, cfg: &Config, len: u32) {
         let len = u16::try_from(len).unwrap_or(u16::MAX).min(cfg.mss);
         self.rcv_mss = self.rcv_mss.max(len);

@@ -110,7 +110,10 @@ impl Pair {
     fn carry(&mut self, from: usize) {
         for packet in std::mem::take(&mut self.ends[from].outbox) {
             let number = self.order;
-            self.trace.push(format!("{:?} {from} #{number} {:?}", self.now, packet.seg));
+            let Segment { seq, ack, flags, wnd, len, opts } = packet.seg;
+            let sacks = opts.sacks.as_slice();
+            let line = format!("{flags:?} {seq:?}({len}) ack {ack:?} win {wnd} {:?} {sacks:?}", opts.timestamps);
+            self.trace.push(format!("{:?} {from} #{number} {line}", self.now));
             let copies = if self.rng.chance(self.wire.loss) || self.lose.contains(&number) {
                 0
             } else if self.rng.chance(self.wire.duplicate) {

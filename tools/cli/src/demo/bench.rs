@@ -1,7 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use load::{Client, Config, Errors, Outcome, Pace, Slice, Workload};

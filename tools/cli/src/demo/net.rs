@@ -39,10 +39,10 @@ impl Net {
     pub(crate) fn build(null: bool) -> Result<Net> {
         let unprivileged = enter_own()?;
         let server = netns::current()?;
-        link::up("lo")?;
+        prepare()?;
         netns::unshare_net()?;
         let client = netns::current()?;
-        link::up("lo")?;
+        prepare()?;
         let net = Net { client, server, unprivileged };
         net.pair("zxl", VETH_HOST, LINUX)?;
         if null {
@@ -70,6 +70,15 @@ impl Net {
         netns::enter(&self.client)?;
         done
     }
+}
+
+/// Readies a new namespace: its loopback, and Linux's usual congestion control. (A machine's own choice may be BBR, which
+/// paces a connection of small requests by what it has seen of it, and adds milliseconds of its own to the tail.)
+fn prepare() -> Result<()> {
+    link::up("lo")?;
+    // Where cubic is not to be had the machine's choice stays; it is the same for both stacks.
+    let _ = std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic");
+    Ok(())
 }
 
 /// Moves into a new network namespace, by way of a user namespace if that takes one.

@@ -1,0 +1,145 @@
+//! `cargo xtask test`: every check there is, from the cheap to the dear, ending at the first that fails.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::steps::{self, Step, Tally};
+use crate::suite::Suite;
+use crate::workspace::Workspace;
+use crate::{counts, demo, layers, lint, needs, shell, tidy, verdicts};
+
+/// The crate of packet scripts, and that of tests with real clients.
+const SCRIPTS: &str = "testkit";
+const INTEROP: &str = "tests";
+/// The crate with loom models, and the test file they are in.
+const MODELS: [&str; 2] = ["sync", "loom"];
+
+/// What the command was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Options {
+    install: bool,
+    from: Option<String>,
+}
+
+impl Options {
+    pub(crate) fn parse(args: &[String]) -> Result<Options> {
+        let mut options = Options { install: true, from: None };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match (arg.as_str(), args.as_slice()) {
+                ("--no-install", _) => options.install = false,
+                ("--from", [step, ..]) => {
+                    options.from = Some(step.clone());
+                    args.next();
+                }
+                ("--from", []) => bail!("--from: name a step"),
+                (other, _) => bail!("what is `{other}`? There are --no-install and --from STEP"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+struct Context {
+    workspace: Workspace,
+    options: Options,
+    suite: Suite,
+    logs: PathBuf,
+}
+
+const STEPS: [Step<Context>; 15] = [
+    Step { name: "tools", run: |c, t| needs::provide(&c.workspace, c.options.install, t) },
+    Step { name: "format", run: |c, t| one(lint::format(&c.workspace, &c.logs), t) },
+    Step { name: "tidy", run: |c, t| one(tidy::check(&c.workspace), t) },
+    Step { name: "layers", run: |c, t| one(layers::check(&c.workspace), t) },
+    Step { name: "clippy", run: |c, t| one(lint::clippy(&c.workspace, &c.logs), t) },
+    Step {
+        name: "build",
+        run: |c, _| shell::run(&mut c.workspace.cargo(&["build", "--release"]), &c.logs.join("build.log")),
+    },
+    Step {
+        name: "build-tests",
+        run: |c, _| Suite::build(&c.workspace, &c.logs.join("build-tests.log")).map(|s| c.suite = s),
+    },
+    Step { name: "unit", run: |c, t| run_suite(c, |package| package != SCRIPTS && package != INTEROP, None, t) },
+    Step {
+        name: "doc",
+        run: |c, t| cargo_test(c.workspace.cargo(&["test", "--workspace", "--doc"]), &c.logs.join("doc.log"), t),
+    },
+    Step { name: "loom", run: loom },
+    Step { name: "scripts", run: |c, t| run_suite(c, |package| package == SCRIPTS, None, t) },
+    Step { name: "interop", run: |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux"), t) },
+    Step { name: "interop-software", run: |c, t| run_suite(c, |package| package == INTEROP, Some("software"), t) },
+    Step { name: "demo", run: |c, t| one(demo::check(&c.workspace, &c.logs), t) },
+    Step { name: "counts", run: |c, t| counts::guard(&c.workspace, t) },
+];
+
+/// Runs the steps.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::load()?;
+    let logs = workspace.scratch()?;
+    let mut context = Context { workspace, options: options.clone(), suite: Suite::default(), logs };
+    if let Some(from) = &options.from {
+        // Test programs are needed by all later steps that run some.
+        let built = STEPS.iter().position(|s| s.name == "build-tests");
+        if STEPS.iter().position(|s| s.name == from.as_str()) > built {
+            context.suite = Suite::build(&context.workspace, &context.logs.join("build-tests.log"))?;
+        }
+    }
+    steps::run_all("test", &STEPS, options.from.as_deref(), &mut context)
+}
+
+fn one(outcome: Result<()>, tally: &mut Tally) -> Result<()> {
+    outcome.map(|()| tally.pass())
+}
+
+/// Runs test programs; `stacks` is what servers of interop tests run on.
+fn run_suite(c: &mut Context, of: fn(&str) -> bool, stacks: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let mut env = vec![("ZYGIX_BIN", c.workspace.release("zygix")), ("ZYGIX_VENV", needs::venv(&c.workspace))];
+    env.extend(stacks.map(|list| ("ZYGIX_STACKS", PathBuf::from(list))));
+    c.suite.run(of, &env, &c.logs, tally)
+}
+
+/// Loom's models, in a target directory of their own: the flag would rebuild everything in the common one, twice.
+fn loom(c: &mut Context, tally: &mut Tally) -> Result<()> {
+    let [package, file] = MODELS;
+    let mut command = c.workspace.cargo(&["test", "--release", "--package", package, "--test", file]);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", c.workspace.target.join("loom"));
+    cargo_test(command, &c.logs.join("loom.log"), tally)
+}
+
+/// Runs `cargo test` and counts.
+fn cargo_test(mut command: Command, log: &Path, tally: &mut Tally) -> Result<()> {
+    shell::run(&mut command, log)?;
+    let output = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let verdicts = verdicts::read(&String::from_utf8_lossy(&output));
+    tally.passed += verdicts.passed;
+    tally.skipped.extend(verdicts.skipped);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&words)
+    }
+
+    #[test]
+    fn options_are_understood() {
+        assert_eq!(parse("").unwrap(), Options { install: true, from: None });
+        assert_eq!(parse("--from demo --no-install").unwrap(), Options { install: false, from: Some("demo".into()) });
+        assert!(parse("--from").is_err() && parse("fast").is_err());
+    }
+
+    #[test]
+    fn steps_have_names_of_their_own() {
+        for (i, step) in STEPS.iter().enumerate() {
+            assert!(STEPS[..i].iter().all(|s| s.name != step.name), "{} twice", step.name);
+        }
+    }
+}
