@@ -201,11 +201,13 @@ impl Bench {
 
     fn segment_to_connection(&mut self, seg: &Segment) {
         let Some(tcb) = self.tcb.as_mut() else { return };
-        let before = tcb.rcv_nxt();
+        let syn = seg.flags.contains(Flags::SYN);
+        // The peer's SYN sets rcv.nxt; its payload, if any, begins there.
+        let before = if syn { seg.seq + 1 } else { tcb.rcv_nxt() };
         let arrival = tcb.segment_arrives(self.now, &self.config, seg, true);
         let (after, state) = (tcb.rcv_nxt(), tcb.state());
-        if state != tcp::State::Closed && !seg.flags.contains(Flags::SYN) {
-            self.receive(seg, before, after, &arrival);
+        if state != tcp::State::Closed {
+            self.receive(&Segment { seq: seg.seq + u32::from(syn), ..*seg }, before, after, &arrival);
         }
         self.act(arrival);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::linux::run_on_linux;
 use crate::parse::{ParseError, parse};
 use crate::run::{Run, run};
-use crate::script::{Kind, Linux, Script};
+use crate::script::{Linux, Script};
 use crate::subject::Make;
 
 /// Reads one script; its name is the last two parts of its path, without `.pkt`.
@@ -103,10 +103,10 @@ fn linux_verdict(script: &Script) -> Verdict {
         return Verdict::Unasked(why.clone());
     }
     let run: Run = run_on_linux(script);
-    let has_lines_for_linux = script.steps.iter().any(|s| s.only == Some(Kind::Linux));
+    let has_marked_lines = script.steps.iter().any(|s| s.only.is_some());
     match (&script.linux, run.passed()) {
-        (Linux::Differs(why), true) if has_lines_for_linux => Verdict::Differs(why.clone()),
-        (Linux::Differs(why), false) if !has_lines_for_linux => Verdict::Differs(why.clone()),
+        (Linux::Differs(why), true) if has_marked_lines => Verdict::Differs(why.clone()),
+        (Linux::Differs(why), false) if !has_marked_lines => Verdict::Differs(why.clone()),
         (Linux::Differs(_), true) => {
             Verdict::Failed(format!("{run}    the script says that Linux differs, but it does not (any more)\n"))
         }

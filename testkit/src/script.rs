@@ -27,7 +27,7 @@ pub enum Linux {
     Agrees,
     /// Linux cannot be asked; why.
     Unasked(String),
-    /// Linux does otherwise, and this is why. Either lines marked `linux` say what it does (and it must do that), or
+    /// Linux does otherwise, and this is why. Either marked lines say what each does (and it must do that), or
     /// the script must fail on it (else the explanation is out of date).
     Differs(String),
 }

@@ -1,4 +1,4 @@
-//! The system calls that `std` lacks: signals, a packet socket, small socket buffers.
+//! The system calls that `std` lacks: signals and packet sockets.
 //!
 //! # Soundness
 //! Every unsafe block is one libc call. Pointers come from live borrows whose size is passed beside them; a descriptor
@@ -71,14 +71,6 @@ impl Packets {
         frame.truncate(usize::try_from(got).ok()?);
         Some(frame)
     }
-}
-
-/// Makes the receive buffer of a socket as small as the kernel allows, so that a client that does not read fills it soon.
-///
-/// # Errors
-/// As setsockopt(2).
-pub fn smallest_receive_buffer(socket: impl AsFd) -> io::Result<()> {
-    set(socket, libc::SO_RCVBUF, &1_i32)
 }
 
 fn set<T: Copy>(socket: impl AsFd, option: i32, value: &T) -> io::Result<()> {

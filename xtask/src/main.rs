@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `test.rs` | `test`: every check there is, in order |
-//! | `lint.rs` | `lint`: format, tidy, layers, clippy |
+//! | `lint.rs` | `lint`: tidy, layers, format, clippy |
 //! | `layers.rs` | `layers`: which crate may depend on which |
 //! | `tidy.rs` | the rules that no compiler knows |
 //! | `bench.rs`, `counts.rs` | `bench`: programs that measure; instructions per request against a reference |
@@ -36,7 +36,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--no-install] [--from STEP]   everything that CI checks; installs missing tools where it may
-  lint                                format, tidy, layers, clippy
+  lint                                tidy, layers, format, clippy
   layers                              which crate may depend on which
   bench [NAME...] [--tiny] [--out DIR]
                                       runs the benches (all, or those named); results as JSON and markdown in DIR

@@ -11,18 +11,29 @@ use crate::workspace::Workspace;
 
 /// A program, the Debian package that brings it, and who needs it.
 struct Need {
-    program: &'static str,
+    /// What it is called; distributions differ.
+    names: &'static [&'static str],
     package: &'static str,
     what_for: &'static str,
 }
 
+impl Need {
+    fn is_missing(&self) -> bool {
+        self.names.iter().all(|name| which(name).is_none())
+    }
+}
+
 const NEEDS: [Need; 6] = [
-    Need { program: "ip", package: "iproute2", what_for: "a look at the test networks" },
-    Need { program: "unshare", package: "util-linux", what_for: "tests in a user namespace" },
-    Need { program: "nc", package: "netcat-openbsd", what_for: "interop tests with nc" },
-    Need { program: "memccp", package: "libmemcached-tools", what_for: "interop tests with libmemcached's tools" },
-    Need { program: "python3", package: "python3", what_for: "interop tests with Python clients" },
-    Need { program: "valgrind", package: "valgrind", what_for: "instruction counts" },
+    Need { names: &["ip"], package: "iproute2", what_for: "a look at the test networks" },
+    Need { names: &["unshare"], package: "util-linux", what_for: "tests in a user namespace" },
+    Need { names: &["nc"], package: "netcat-openbsd", what_for: "interop tests with nc" },
+    Need {
+        names: &["memccp", "memcp"],
+        package: "libmemcached-tools",
+        what_for: "interop tests with libmemcached's tools",
+    },
+    Need { names: &["python3"], package: "python3", what_for: "interop tests with Python clients" },
+    Need { names: &["valgrind"], package: "valgrind", what_for: "instruction counts" },
 ];
 
 /// Client libraries, at the versions that the interop tests were written against.
@@ -38,13 +49,13 @@ const PYTHON_BUILD: [&str; 5] = ["python3-venv", "python3-dev", "gcc", "libmemca
 pub(crate) fn provide(workspace: &Workspace, install: bool, tally: &mut Tally) -> Result<()> {
     let logs = workspace.scratch()?;
     components(install, &logs)?;
-    let missing: Vec<&Need> = NEEDS.iter().filter(|n| which(n.program).is_none()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|n| n.is_missing()).collect();
     let packages: Vec<&str> = missing.iter().map(|n| n.package).collect();
     let refusal = if packages.is_empty() { None } else { apt(&packages, install, &logs).err() };
-    for need in missing.iter().filter(|n| which(n.program).is_none()) {
+    for need in missing.iter().filter(|n| n.is_missing()) {
         tally.notes.push(format!(
             "{} is missing, so there will be no {}. To install it: sudo apt-get install -y {}",
-            need.program, need.what_for, need.package
+            need.names[0], need.what_for, need.package
         ));
     }
     if let Some(why) = refusal {

@@ -51,9 +51,9 @@ struct Context {
 
 const STEPS: [Step<Context>; 15] = [
     Step { name: "tools", run: |c, t| needs::provide(&c.workspace, c.options.install, t) },
-    Step { name: "format", run: |c, t| one(lint::format(&c.workspace, &c.logs), t) },
     Step { name: "tidy", run: |c, t| one(tidy::check(&c.workspace), t) },
     Step { name: "layers", run: |c, t| one(layers::check(&c.workspace), t) },
+    Step { name: "format", run: |c, t| one(lint::format(&c.workspace, &c.logs), t) },
     Step { name: "clippy", run: |c, t| one(lint::clippy(&c.workspace, &c.logs), t) },
     Step {
         name: "build",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use zygix::Received;
 
-use crate::ascii::VERSION;
+use crate::ascii::{self, VERSION};
 use crate::clock::Secs;
 use crate::conn::{Conn, State, Step};
 use crate::digits::Cursor;
@@ -276,9 +276,18 @@ pub(crate) fn packet(turn: &mut Turn<'_, '_>, conn: &mut Conn, rx: &mut Received
             head.ok(turn, &[], 0);
             return Step::Close;
         }
-        Op::Delete => delete(turn, &head, key),
-        Op::Arith { up } => arith(turn, &head, extras, key, up),
-        Op::Touch => touch(turn, &head, key, u32_at(extras, 0)),
+        _ => simple(turn, &head, op, extras, key),
+    }
+    rx.consume(len);
+    Step::Next
+}
+
+/// The operations whose answer always has room.
+fn simple(turn: &mut Turn<'_, '_>, head: &Head, op: Op, extras: &[u8], key: &[u8]) {
+    match op {
+        Op::Delete => delete(turn, head, key),
+        Op::Arith { up } => arith(turn, head, extras, key, up),
+        Op::Touch => touch(turn, head, key, u32_at(extras, 0)),
         Op::Flush => {
             let time = if extras.is_empty() { 0 } else { u32_at(extras, 0) };
             turn.count(Stat::CmdFlush);
@@ -290,10 +299,9 @@ pub(crate) fn packet(turn: &mut Turn<'_, '_>, conn: &mut Conn, rx: &mut Received
             head.ok(turn, &[], 0);
         }
         Op::Version => head.ok(turn, VERSION.as_bytes(), 0),
-        Op::Noop => head.ok(turn, &[], 0),
+        // The others are handled apart.
+        Op::Noop | Op::Get { .. } | Op::Store(_) | Op::Quit | Op::Stat => head.ok(turn, &[], 0),
     }
-    rx.consume(len);
-    Step::Next
 }
 
 /// False: there is no room, nothing was done.
@@ -379,9 +387,9 @@ pub(crate) fn stored(turn: &mut Turn<'_, '_>, head: &Head, put: &Put, outcome: O
         Outcome::BadChunk => Status::Invalid,
         Outcome::Tried(stored) => match (stored, put.mode) {
             (Stored::Done { cas, .. }, _) => return head.ok(turn, &[], cas),
-            (Stored::NotStored, Mode::Add) | (Stored::Exists, _) => Status::Exists,
-            (Stored::NotStored, Mode::Replace) | (Stored::NotFound, _) => Status::NotFound,
-            (Stored::NotStored, _) => Status::NotStored,
+            (Stored::Unmet, Mode::Add) | (Stored::Exists, _) => Status::Exists,
+            (Stored::Unmet, Mode::Replace) | (Stored::NotFound, _) => Status::NotFound,
+            (Stored::Unmet, _) => Status::NotStored,
             (Stored::TooLarge, _) => Status::TooLarge,
             (Stored::NoMemory, _) => Status::NoMemory,
         },
@@ -430,14 +438,7 @@ fn arith(turn: &mut Turn<'_, '_>, head: &Head, extras: &[u8], key: &[u8], up: bo
             _ => (counted, 0),
         });
         let Some((counted, cas)) = counted else { return head.error(turn, Status::NoMemory) };
-        match (counted, up) {
-            (Counted::Done { .. }, true) => turn.count(Stat::IncrHits),
-            (Counted::Done { .. }, false) => turn.count(Stat::DecrHits),
-            (Counted::NotFound, true) => turn.count(Stat::IncrMisses),
-            (Counted::NotFound, false) => turn.count(Stat::DecrMisses),
-            (Counted::Exists, _) => turn.count(Stat::CasBadval),
-            (Counted::NotANumber, _) => {}
-        }
+        ascii::count_arith(turn, up, counted);
         match counted {
             Counted::Done { number, .. } => return head.ok(turn, &number.to_be_bytes(), cas),
             Counted::Exists => return head.error(turn, Status::Exists),
@@ -451,7 +452,7 @@ fn arith(turn: &mut Turn<'_, '_>, head: &Head, extras: &[u8], key: &[u8], up: bo
         let text = text.number(initial).bytes();
         match turn.store().put(turn.now, hash, key, &put, Value::Borrowed(text)) {
             Stored::Done { cas, .. } => return head.ok(turn, &initial.to_be_bytes(), cas),
-            Stored::NotStored => {}
+            Stored::Unmet => {}
             _ => return head.error(turn, Status::NoMemory),
         }
     }

@@ -5,7 +5,7 @@ use crate::binary::{self, Head};
 use crate::conn::{Conn, State, Step};
 use crate::service::Turn;
 use crate::stats::Stat;
-use crate::store::{Charge, Mode, Put, SMALL_MAX, Stored, Value, cost};
+use crate::store::{Charge, Mode, OVERHEAD, Put, SMALL_MAX, Stored, Value, cost};
 
 /// How much memory a large value claims at first; then as much again as it has, as its bytes come.
 const FIRST_CLAIM: usize = 64 * 1024;
@@ -194,7 +194,7 @@ impl Upload {
             (total, cost(total))
         } else {
             let more = (total - have).min(have.max(FIRST_CLAIM));
-            (more, more)
+            (more, more + if have == 0 { OVERHEAD } else { 0 })
         };
         if !turn.store().grow(turn.now, &mut self.charge, claim) {
             return false;

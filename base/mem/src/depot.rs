@@ -135,19 +135,19 @@ impl<T> Chunk<T> {
 }
 
 impl<T> Deref for Chunk<T> {
-    type Target = [T];
+    type Target = [T; CHUNK];
     #[inline]
-    fn deref(&self) -> &[T] {
-        // SAFETY: the chunk owns its live objects.
-        unsafe { self.items.as_ref() }
+    fn deref(&self) -> &[T; CHUNK] {
+        // SAFETY: the chunk owns its live objects, CHUNK of them.
+        unsafe { self.items.cast().as_ref() }
     }
 }
 
 impl<T> DerefMut for Chunk<T> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: the chunk owns its live objects, and `&mut self` is the only way to them.
-        unsafe { self.items.as_mut() }
+    fn deref_mut(&mut self) -> &mut [T; CHUNK] {
+        // SAFETY: the chunk owns its live objects, CHUNK of them, and `&mut self` is the only way to them.
+        unsafe { self.items.cast().as_mut() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!             events                       dispatch                  complete
 //!   Idle ───────────────► Ready ───────────────────────► Busy ─────────────────► Idle, or Ready if events came meanwhile
-//!                           ▲  in the ready list once     │ events only accumulate │
+//!                           ▲  in the ready queue once     │ events only accumulate │
 //!                           └─────────────────────────────┴────────────────────────┘
 //! ```
 
@@ -23,7 +23,7 @@ pub(crate) enum Phase {
     /// Nothing to tell.
     #[default]
     Idle,
-    /// In the ready list, exactly once.
+    /// In the ready queue, exactly once.
     Ready,
     /// Its events are being consumed, or its syscalls are not done yet.
     Busy,
@@ -55,7 +55,7 @@ pub(crate) struct Conn {
     pub(crate) owner: Owner,
     /// What the application has to be told.
     pub(crate) pending: Pending,
-    /// Whether the connection is in the list of those that may have something to transmit.
+    /// Whether the connection is in the queue of those that may have something to transmit.
     pub(crate) dirty: bool,
     /// Whether all that the peer will ever send has been received.
     pub(crate) peer_fin: bool,
@@ -74,9 +74,8 @@ pub(crate) struct Conn {
     pub(crate) owed: u32,
     /// Bytes acknowledged since the application was last told.
     pub(crate) sent: u32,
-    /// Next in the ready list, or in the list of free slots.
-    pub(crate) next_ready: u32,
-    pub(crate) next_dirty: u32,
+    /// Next in the list of free slots.
+    pub(crate) next_free: u32,
     /// The armed timer, and the instant it was armed for: it may fire early, never late.
     pub(crate) timer: Option<(TimerId, Nanos)>,
     pub(crate) app_deadline: Option<Nanos>,
@@ -94,7 +93,27 @@ impl Conn {
         self.tcb.as_ref().map_or(0, |t| t.send_window().saturating_sub(self.owed))
     }
 
+    /// Notes news for the application. True: the connection has become ready by it, and the caller puts it into the queue.
+    #[inline]
+    #[must_use]
+    pub(crate) fn tell(&mut self, what: Pending) -> bool {
+        self.pending.insert(what);
+        let now_ready = self.phase == Phase::Idle && self.has_news();
+        if now_ready {
+            self.phase = Phase::Ready;
+        }
+        now_ready
+    }
+
+    /// Notes that there may be something to transmit, or another deadline. True: the caller puts it into the queue.
+    #[inline]
+    #[must_use]
+    pub(crate) fn soil(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
     /// Whether there is anything that the application may be told now.
+    #[inline]
     pub(crate) fn has_news(&self) -> bool {
         let told = match self.owner {
             Owner::Nobody | Owner::Gone => Pending::NONE,

@@ -1,6 +1,8 @@
 //! A flow group: the unit of ownership and, later, of migration. It owns its connections and half-open entries.
 
+use abi::{Code, Handle};
 use mem::{Chunk, Depot};
+use units::{FLOW_GROUPS, FlowGroupId};
 use wire::Tuple;
 
 use crate::conn::{Conn, Owner};
@@ -12,11 +14,65 @@ const CHUNK: usize = mem::CHUNK;
 /// Marks slots of half-open entries in the flow table.
 const HALF: u32 = 1 << 30;
 /// The end of a list.
-pub(crate) const NIL: u32 = u32::MAX;
+const NIL: u32 = u32::MAX;
 
 /// What a connection takes in its stack, in bytes, without buffers, table entry and timer.
 pub const CONN_BYTES: usize = size_of::<Conn>();
 const _: () = assert!(CONN_BYTES <= 576, "a connection has grown: the budget is 1 KiB per idle connection, everything included");
+
+/// A connection of a core: flow group and slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ConnId(u32);
+
+impl ConnId {
+    #[inline]
+    pub(crate) fn new(group: FlowGroupId, slot: u32) -> ConnId {
+        ConnId(u32::from(group.0) << 24 | slot & 0xff_ffff)
+    }
+
+    #[inline]
+    pub(crate) fn group(self) -> FlowGroupId {
+        FlowGroupId((self.0 >> 24) as u16)
+    }
+
+    #[inline]
+    pub(crate) fn slot(self) -> u32 {
+        self.0 & 0xff_ffff
+    }
+}
+
+/// The flow groups that a core owns, in a table of all.
+pub(crate) struct Groups(pub(crate) Box<[Option<Box<FlowGroup>>; FLOW_GROUPS]>);
+
+impl Groups {
+    #[inline]
+    pub(crate) fn get(&self, group: FlowGroupId) -> Option<&FlowGroup> {
+        self.0[group.index() % FLOW_GROUPS].as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, group: FlowGroupId) -> Option<&mut FlowGroup> {
+        self.0[group.index() % FLOW_GROUPS].as_deref_mut()
+    }
+
+    #[inline]
+    pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.get_mut(id.group())?.conn_mut(id.slot())
+    }
+
+    /// The connection that a handle alleges, if it is here and alive.
+    #[inline]
+    pub(crate) fn named(&mut self, handle: Handle) -> Result<(ConnId, &mut Conn), Code> {
+        let id = ConnId::new(handle.group(), handle.slot());
+        let conn = self.conn_mut(id).ok_or(Code::BadHandle)?;
+        let alive = conn.generation == handle.generation() && !matches!(conn.owner, Owner::Nobody | Owner::Gone);
+        if alive && handle.group().index() < FLOW_GROUPS { Ok((id, conn)) } else { Err(Code::BadHandle) }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &FlowGroup> {
+        self.0.iter().filter_map(Option::as_deref)
+    }
+}
 
 /// What the flow table knows of a tuple.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,12 +123,12 @@ impl FlowGroup {
 
     #[inline]
     pub(crate) fn conn(&self, slot: u32) -> Option<&Conn> {
-        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+        Some(&self.chunks.get(slot as usize / CHUNK)?[slot as usize % CHUNK])
     }
 
     #[inline]
     pub(crate) fn conn_mut(&mut self, slot: u32) -> Option<&mut Conn> {
-        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+        Some(&mut self.chunks.get_mut(slot as usize / CHUNK)?[slot as usize % CHUNK])
     }
 
     /// A fresh slot for `tuple`, entered in the table; `None` when the group or the depot is exhausted.
@@ -88,10 +144,10 @@ impl FlowGroup {
             return None;
         }
         let conn = self.conn_mut(slot)?;
-        let next = conn.next_ready;
-        // The list of dirty connections may still run through the slot.
-        let Conn { generation, dirty, next_dirty, .. } = *conn;
-        *conn = Conn { tuple, generation, dirty, next_dirty, next_ready: NIL, ..Conn::default() };
+        let next = conn.next_free;
+        // The queue of dirty connections may still name the slot.
+        let Conn { generation, dirty, .. } = *conn;
+        *conn = Conn { tuple, generation, dirty, ..Conn::default() };
         self.free = next;
         self.live += 1;
         Some(slot)
@@ -108,9 +164,9 @@ impl FlowGroup {
     pub(crate) fn free_conn(&mut self, slot: u32) {
         let free = self.free;
         if let Some(conn) = self.conn_mut(slot) {
-            let Conn { generation, dirty, next_dirty, .. } = *conn;
+            let Conn { generation, dirty, .. } = *conn;
             let generation = generation.wrapping_add(1);
-            *conn = Conn { generation, dirty, next_dirty, owner: Owner::Nobody, next_ready: free, ..Conn::default() };
+            *conn = Conn { generation, dirty, owner: Owner::Nobody, next_free: free, ..Conn::default() };
             self.free = slot;
             self.live -= 1;
         }
@@ -153,7 +209,7 @@ impl FlowGroup {
     fn unlist(&mut self, id: u32, hash: u64) {
         let FlowGroup { table, chunks, halves, key, .. } = self;
         table.remove(hash, id, |s| match s & HALF {
-            0 => chunks.get(s as usize / CHUNK).and_then(|c| c.get(s as usize % CHUNK)).map_or(0, |c| key.hash(&c.tuple)),
+            0 => chunks.get(s as usize / CHUNK).map_or(0, |c| key.hash(&c[s as usize % CHUNK].tuple)),
             _ => halves.get(s & !HALF).map_or(0, |h| h.hash),
         });
     }
@@ -164,7 +220,7 @@ impl FlowGroup {
         let mut chunk = self.depot.take()?;
         let first = self.slots();
         for (i, conn) in chunk.iter_mut().enumerate() {
-            conn.next_ready = if i + 1 < CHUNK { first + i as u32 + 1 } else { NIL };
+            conn.next_free = if i + 1 < CHUNK { first + i as u32 + 1 } else { NIL };
         }
         self.chunks.push(chunk);
         self.free = first;

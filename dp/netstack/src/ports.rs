@@ -23,7 +23,7 @@ impl<Q: Queue> Stack<Q> {
             if self.shared.owner(group) != self.core {
                 continue;
             }
-            let Some(g) = self.groups.get(group.index()).and_then(Option::as_ref) else { continue };
+            let Some(g) = self.groups.get(group) else { continue };
             if g.find(g.hash(&tuple), &tuple).is_none() {
                 return Some((tuple, group));
             }

@@ -32,7 +32,7 @@ impl<Q: Queue> Stack<Q> {
     #[inline]
     pub(crate) fn frame_arrives(&mut self, frame: RxFrame, now: Nanos) {
         if let Err(why) = self.demultiplex(frame, now) {
-            self.metrics().drop_frame(why);
+            self.metrics.drop_frame(why);
         }
     }
 
@@ -57,7 +57,7 @@ impl<Q: Queue> Stack<Q> {
                 let owner = self.shared.owner(group);
                 if owner != self.core {
                     frame.group = Some(group);
-                    self.metrics().rx_forwarded_out.inc();
+                    self.metrics.rx_forwarded_out.inc();
                     return self.shared.forward(owner, frame).map_err(|_| DropReason::InboxFull);
                 }
                 if packet.ip.protocol == ipv4::TCP {
@@ -104,7 +104,7 @@ impl<Q: Queue> Stack<Q> {
         let from = packet.sender_ip;
         match packet.operation {
             arp::Operation::Request if packet.target_ip == ours => {
-                self.metrics().arp_replies.inc();
+                self.metrics.arp_replies.inc();
                 self.link.arp(&packet.reply(mac));
                 // Who asks for us will want an answer from us. What the question says of its sender is not believed: we ask back.
                 let known = self.shared.arp.lookup(from, now).mac.is_some();
@@ -134,7 +134,7 @@ impl<Q: Queue> Stack<Q> {
         answer.emit(&mut buffer);
         let tuple = Tuple { local: packet.ip.dst, remote: packet.ip.src, local_port: 0, remote_port: 0 };
         self.link.ip(now, &tuple, ipv4::ICMP, &buffer);
-        self.metrics().icmp_echo.inc();
+        self.metrics.icmp_echo.inc();
         Ok(())
     }
 }

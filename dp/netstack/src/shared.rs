@@ -1,6 +1,6 @@
 //! What all stacks of a dataplane share. Everything here is read by any core at any time; the few writes are atomic.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use abi::Handle;
@@ -68,7 +68,7 @@ pub struct Shared {
     owners: [AtomicU16; FLOW_GROUPS],
     pub(crate) arp: ArpTable,
     inboxes: Box<[Inbox]>,
-    metrics: Box<[Metrics]>,
+    metrics: Box<[Arc<Metrics>]>,
     flow_group: FlowGroupFn,
     wake: WakeFn,
     tcp_ports: Ports,
@@ -102,7 +102,7 @@ impl Shared {
                     mail_waits: AtomicBool::new(false),
                 })
                 .collect(),
-            metrics: (0..cores).map(|_| Metrics::default()).collect(),
+            metrics: (0..cores).map(|_| Arc::default()).collect(),
             flow_group: Box::new(flow_group),
             wake: Box::new(wake),
             tcp_ports: Ports::new(&config.tcp_ports),
@@ -139,13 +139,13 @@ impl Shared {
     }
 
     /// What a core has counted.
-    pub fn metrics(&self, core: CoreId) -> &Metrics {
+    pub fn metrics(&self, core: CoreId) -> &Arc<Metrics> {
         &self.metrics[core.index()]
     }
 
     /// A counter summed over all cores.
     pub fn total(&self, of: impl Fn(&Metrics) -> u64) -> u64 {
-        self.metrics.iter().map(of).sum()
+        self.metrics.iter().map(|m| of(m)).sum()
     }
 
     /// Posts `token` to a connection, from any thread: it comes as an event condition `message`. A connection that has

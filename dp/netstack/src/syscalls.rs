@@ -1,18 +1,18 @@
 //! Batched syscalls: every argument is an allegation until it has been checked here.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
 use mem::{Mbuf, MbufQueue};
 use nic::Queue;
 use tcp::{Arrival, CloseReason, Tcb};
-use units::Nanos;
+use units::{FLOW_GROUPS, FlowGroupId, Nanos};
 use wire::Tuple;
 
 use crate::batch::{Batch, Pending};
 use crate::conn::{Owner, Phase};
-use crate::stack::{ConnId, Stack};
+use crate::flow_group::ConnId;
+use crate::stack::Stack;
 
 /// A remainder of at most this many bytes is moved to a small buffer, so that half a request does not pin a big one.
 const SMALL: u32 = 256;
@@ -25,9 +25,9 @@ impl<Q: Queue> Stack<Q> {
         for i in 0..batch.calls.len() {
             let call = batch.calls[i];
             let outcome = self.call(now, call, batch);
-            self.metrics().syscalls.inc();
+            self.metrics.syscalls.inc();
             if outcome.is_err() {
-                self.metrics().syscalls_refused.inc();
+                self.metrics.syscalls_refused.inc();
             }
             batch.returns.push(outcome.map_or_else(|code| code as i64, i64::from));
         }
@@ -39,7 +39,7 @@ impl<Q: Queue> Stack<Q> {
             if rest.len() == 1 && rest.bytes() <= SMALL {
                 self.shrink(&mut rest);
             }
-            let Some(conn) = self.conn_mut(id) else { continue };
+            let Some(conn) = self.groups.conn_mut(id) else { continue };
             conn.phase = Phase::Idle;
             if !rest.is_empty() {
                 conn.rx.prepend(&mut rest);
@@ -58,16 +58,17 @@ impl<Q: Queue> Stack<Q> {
 
     /// Files a connection that is not busy (any more): ready, idle, or, if nobody has it, gone.
     pub(crate) fn settle(&mut self, id: ConnId) {
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.groups.conn_mut(id) else { return };
         conn.phase = Phase::Idle;
         if conn.owner == Owner::Gone {
             if conn.tcb.is_none() {
-                if let Some(g) = self.groups.get_mut(id.group()).and_then(Option::as_mut) {
+                if let Some(g) = self.groups.get_mut(id.group()) {
                     g.free_conn(id.slot());
                 }
             }
         } else if conn.has_news() {
-            self.push_ready(id);
+            conn.phase = Phase::Ready;
+            self.ready.push_back(id);
         }
     }
 
@@ -75,7 +76,7 @@ impl<Q: Queue> Stack<Q> {
         match call {
             Syscall::Connect { cookie, dst } => self.connect(now, cookie, dst),
             Syscall::Accept { handle, cookie } => {
-                let (_, conn) = self.named(handle)?;
+                let (_, conn) = self.groups.named(handle)?;
                 if conn.owner != Owner::Knocking {
                     return Err(Code::Invalid);
                 }
@@ -86,11 +87,11 @@ impl<Q: Queue> Stack<Q> {
             Syscall::Sendv { handle, sg, waiting } => self.sendv(now, handle, sg, waiting, batch),
             Syscall::RecvDone { handle, bytes } => self.recv_done(handle, bytes, batch),
             Syscall::Shutdown { handle } => {
-                let (id, _) = self.named(handle)?;
+                let (id, _) = self.groups.named(handle)?;
                 self.end(now, id, |tcb, now, cfg| tcb.shutdown(now, cfg))
             }
             Syscall::Close { handle } => {
-                let (id, conn) = self.named(handle)?;
+                let (id, conn) = self.groups.named(handle)?;
                 if conn.owner == Owner::Knocking {
                     return self.abort(now, id);
                 }
@@ -98,11 +99,11 @@ impl<Q: Queue> Stack<Q> {
                 self.end(now, id, |tcb, now, cfg| tcb.close(now, cfg))
             }
             Syscall::Abort { handle } => {
-                let (id, _) = self.named(handle)?;
+                let (id, _) = self.groups.named(handle)?;
                 self.abort(now, id)
             }
             Syscall::Timer { handle, deadline } => {
-                let (id, conn) = self.named(handle)?;
+                let (id, conn) = self.groups.named(handle)?;
                 conn.app_deadline = (deadline != Nanos::MAX).then_some(deadline);
                 self.arm(id);
                 Ok(0)
@@ -116,12 +117,6 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
-    /// The connection that a handle alleges.
-    fn named(&mut self, handle: Handle) -> Result<(ConnId, &mut crate::conn::Conn), Code> {
-        let id = self.checked(handle).ok_or(Code::BadHandle)?;
-        self.conn_mut(id).map(|c| (id, c)).ok_or(Code::BadHandle)
-    }
-
     fn connect(&mut self, now: Nanos, cookie: Cookie, dst: SocketAddr) -> Result<u32, Code> {
         let SocketAddr::V4(dst) = dst else { return Err(Code::NotSupported) };
         if dst.port() == 0 || !self.shared.config.is_host(*dst.ip()) {
@@ -133,26 +128,32 @@ impl<Q: Queue> Stack<Q> {
         let (isn, offset) = (self.shared.isn.isn(now, &tuple), self.shared.isn.ts_offset(&tuple));
         let tcb = Tcb::connect_with_ts_offset(now, &self.shared.config.tcp, isn, offset);
         let id = self.new_conn(group, hash, tuple, tcb, Owner::Connecting).ok_or(Code::NoMem)?;
-        if let Some(conn) = self.conn_mut(id) {
+        if let Some(conn) = self.groups.conn_mut(id) {
             conn.cookie = cookie;
         }
-        self.metrics().tcp_connects.inc();
+        self.metrics.tcp_connects.inc();
         self.mark_dirty(id);
         Ok(0)
     }
 
+    #[inline]
     fn sendv(&mut self, now: Nanos, handle: Handle, sg: TxRange, waiting: u32, batch: &mut Batch) -> Result<u32, Code> {
-        let (id, conn) = self.named(handle)?;
-        let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| conn.phase == Phase::Busy && e.handle == handle);
-        let mut window = conn.window();
+        let Stack { groups, metrics, dirty, .. } = self;
+        let (id, conn) = groups.named(handle)?;
+        let busy = conn.phase == Phase::Busy;
+        let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| busy && e.handle == handle);
+        let mut window = if entry.is_some() { 0 } else { conn.window() };
         let promised = entry.map_or(&mut window, |e| &mut e.promised);
         let Some(tcb) = conn.tcb.as_mut().filter(|t| t.state().can_send()) else { return Err(Code::Closed) };
-        let offered = bytes_of(&batch.sg, sg)?;
+        let buffers = slots(&mut batch.sg, sg)?;
+        let offered = buffers.iter().try_fold(0, |n, m| Some(n + m.as_ref()?.len() as u32)).ok_or(Code::Fault)?;
         if offered > *promised {
             return Err(Code::Invalid);
         }
         *promised -= offered;
-        conn.tx.append(&mut take_buffers(&mut batch.sg, sg)?);
+        for buffer in buffers {
+            buffer.take().into_iter().for_each(|m| conn.tx.push_back(m));
+        }
         conn.owed += offered;
         conn.owed -= tcb.send(now, conn.owed);
         if waiting > 0 {
@@ -165,13 +166,17 @@ impl<Q: Queue> Stack<Q> {
                 debug_assert_eq!(refused, 0, "a full window admits nothing");
             }
         }
-        self.metrics().tcp_bytes_out.add(u64::from(offered));
-        self.mark_dirty(id);
+        metrics.tcp_bytes_out.add(u64::from(offered));
+        if conn.soil() {
+            dirty.push_back(id);
+        }
         Ok(offered)
     }
 
+    #[inline]
     fn recv_done(&mut self, handle: Handle, bytes: u32, batch: &mut Batch) -> Result<u32, Code> {
-        let (id, conn) = self.named(handle)?;
+        let Stack { groups, link, dirty, .. } = self;
+        let (id, conn) = groups.named(handle)?;
         let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| e.handle == handle).ok_or(Code::BadHandle)?;
         if conn.phase != Phase::Busy || bytes > entry.rx.bytes() {
             return Err(Code::Invalid);
@@ -179,8 +184,10 @@ impl<Q: Queue> Stack<Q> {
         if let Some(tcb) = conn.tcb.as_mut() {
             tcb.consumed(bytes);
         }
-        entry.rx.consume(bytes, Some(&mut self.link.pools.mbufs));
-        self.mark_dirty(id);
+        entry.rx.consume(bytes, Some(&mut link.pools.mbufs));
+        if conn.soil() {
+            dirty.push_back(id);
+        }
         Ok(bytes)
     }
 
@@ -191,7 +198,7 @@ impl<Q: Queue> Stack<Q> {
         how: impl FnOnce(&mut Tcb, Nanos, &tcp::Config) -> Arrival,
     ) -> Result<u32, Code> {
         let Stack { groups, shared, .. } = self;
-        let conn = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())).ok_or(Code::BadHandle)?;
+        let conn = groups.conn_mut(id).ok_or(Code::BadHandle)?;
         let tcb = conn.tcb.as_mut().ok_or(Code::Closed)?;
         // What the engine still lacks of the promised bytes comes before the FIN.
         if conn.owed > 0 {
@@ -204,11 +211,11 @@ impl<Q: Queue> Stack<Q> {
     }
 
     fn abort(&mut self, now: Nanos, id: ConnId) -> Result<u32, Code> {
-        let Stack { groups, link, shared, core, .. } = self;
-        let conn = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())).ok_or(Code::BadHandle)?;
+        let Stack { groups, link, metrics, .. } = self;
+        let conn = groups.conn_mut(id).ok_or(Code::BadHandle)?;
         conn.owner = Owner::Gone;
         if let Some(reset) = conn.tcb.as_mut().and_then(Tcb::abort) {
-            shared.metrics(*core).tcp_resets_out.inc();
+            metrics.tcp_resets_out.inc();
             link.tcp(now, &conn.tuple, &reset, &MbufQueue::new());
         }
         self.conn_ended(id, CloseReason::Aborted);
@@ -216,7 +223,10 @@ impl<Q: Queue> Stack<Q> {
     }
 
     fn datagram_out(&mut self, now: Nanos, peer: Peer, sg: TxRange, batch: &mut Batch) -> Result<u32, Code> {
-        let mut queue = take_buffers(&mut batch.sg, sg)?;
+        let mut queue = MbufQueue::new();
+        for buffer in slots(&mut batch.sg, sg)? {
+            queue.push_back(buffer.take().ok_or(Code::Fault)?);
+        }
         let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else { return Err(Code::NotSupported) };
         let tuple =
             Tuple { local: self.shared.config.ip, remote: *remote.ip(), local_port: local.port(), remote_port: remote.port() };
@@ -239,11 +249,11 @@ impl<Q: Queue> Stack<Q> {
 
     /// Ends every connection with RST, as a dataplane does that goes down.
     pub fn abort_all(&mut self, now: Nanos) {
-        for g in 0..self.groups.len() {
-            let slots = self.groups[g].as_ref().map_or(0, |g| g.slots());
+        for group in (0..FLOW_GROUPS as u16).map(FlowGroupId) {
+            let slots = self.groups.get(group).map_or(0, |g| g.slots());
             for slot in 0..slots {
-                let id = ConnId::new(units::FlowGroupId(g as u16), slot);
-                if self.conn_mut(id).is_some_and(|c| c.tcb.is_some()) {
+                let id = ConnId::new(group, slot);
+                if self.groups.conn_mut(id).is_some_and(|c| c.tcb.is_some()) {
                     let _ = self.abort(now, id);
                 }
             }
@@ -253,23 +263,7 @@ impl<Q: Queue> Stack<Q> {
 }
 
 /// The slots of the scatter-gather array that a range alleges.
-fn slots(sg: TxRange, len: usize) -> Result<Range<usize>, Code> {
+fn slots(array: &mut [Option<Mbuf>], sg: TxRange) -> Result<&mut [Option<Mbuf>], Code> {
     let (first, count) = (sg.first as usize, sg.count as usize);
-    let end = first.checked_add(count).filter(|end| *end <= len).ok_or(Code::Fault)?;
-    Ok(first..end)
-}
-
-/// The bytes in a range of buffers; a buffer that is not there any more is a fault.
-fn bytes_of(array: &[Option<Mbuf>], sg: TxRange) -> Result<u32, Code> {
-    array[slots(sg, array.len())?].iter().try_fold(0u32, |n, m| Some(n + m.as_ref()?.len() as u32)).ok_or(Code::Fault)
-}
-
-/// The buffers of a range, taken out.
-fn take_buffers(array: &mut [Option<Mbuf>], sg: TxRange) -> Result<MbufQueue, Code> {
-    let range = slots(sg, array.len())?;
-    let mut queue = MbufQueue::new();
-    for slot in &mut array[range] {
-        queue.push_back(slot.take().ok_or(Code::Fault)?);
-    }
-    Ok(queue)
+    array.get_mut(first..).and_then(|rest| rest.get_mut(..count)).ok_or(Code::Fault)
 }

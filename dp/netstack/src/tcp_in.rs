@@ -11,9 +11,9 @@ use wire::{Seq, Tuple};
 use crate::DropReason;
 use crate::batch::Pending;
 use crate::conn::{Conn, Owner, Phase};
-use crate::flow_group::Found;
+use crate::flow_group::{ConnId, Found};
 use crate::rx::Packet;
-use crate::stack::{ConnId, Stack};
+use crate::stack::Stack;
 
 /// How long cookies are looked for in ACKs after the last one was made: as long as they are valid.
 const COOKIE_LIFE: Nanos = Nanos::from_secs(128);
@@ -64,7 +64,7 @@ impl<Q: Queue> Stack<Q> {
         payload.push_front(frame.head);
         let seg = Segment::of(&header, payload.bytes());
 
-        let Some(g) = self.groups.get_mut(group.index()).and_then(Option::as_mut) else { return Err(DropReason::NoConn) };
+        let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let hash = g.hash(&tuple);
         match g.find(hash, &tuple) {
             Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, tuple, hash, now),
@@ -85,12 +85,12 @@ impl<Q: Queue> Stack<Q> {
         hash: u64,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        self.metrics().tcp_segments_in.inc();
+        self.metrics.tcp_segments_in.inc();
         // When buffers run out, those connections wait that hold unread bytes already: the peer sends again.
         let free = self.link.pools.mbufs.available();
         let short = free < self.link.pools.mbufs.count() / 8;
         let Stack { groups, shared, .. } = self;
-        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return Err(DropReason::NoConn) };
+        let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
         if short && seg.len > 0 && !(conn.rx.is_empty() && conn.phase == Phase::Idle) {
             return Err(DropReason::NoMbuf);
         }
@@ -100,7 +100,7 @@ impl<Q: Queue> Stack<Q> {
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
             // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
             self.conn_ended(id, CloseReason::Normal);
-            return self.stray_segment(FlowGroupId(id.group() as u16), hash, tuple, seg, payload, now);
+            return self.stray_segment(id.group(), hash, tuple, seg, payload, now);
         }
         self.apply(id, &arrival, from, payload, now);
         arrival.drop.map_or(Ok(()), |why| Err(why.into()))
@@ -108,8 +108,8 @@ impl<Q: Queue> Stack<Q> {
 
     /// Does what the engine decided; `from` is what rcv.nxt was before.
     pub(crate) fn apply(&mut self, id: ConnId, arrival: &Arrival, from: Seq, payload: MbufQueue, now: Nanos) {
-        let Stack { groups, link, shared, core, freed, .. } = self;
-        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return };
+        let Stack { groups, link, metrics, freed, ready, dirty, .. } = self;
+        let Some(conn) = groups.conn_mut(id) else { return };
         let mut news = Pending::NONE;
         if arrival.acked > 0 {
             release(&mut conn.tx, arrival.acked, freed);
@@ -117,7 +117,7 @@ impl<Q: Queue> Stack<Q> {
         }
         keep(conn, arrival, from, payload);
         if arrival.advanced > 0 {
-            shared.metrics(*core).tcp_bytes_in.add(u64::from(arrival.advanced));
+            metrics.tcp_bytes_in.add(u64::from(arrival.advanced));
             news.insert(Pending::RECV);
         }
         if arrival.events.contains(Events::CONNECTED) {
@@ -132,20 +132,23 @@ impl<Q: Queue> Stack<Q> {
         }
         if let Some(reply) = &arrival.reply {
             if reply.flags.contains(Flags::RST) {
-                shared.metrics(*core).tcp_resets_out.inc();
+                metrics.tcp_resets_out.inc();
             }
             link.tcp(now, &conn.tuple, reply, &MbufQueue::new());
         }
-        self.tell(id, news);
+        if news != Pending::NONE && conn.tell(news) {
+            ready.push_back(id);
+        }
         match arrival.closed {
             Some(why) => self.conn_ended(id, why),
-            None => self.mark_dirty(id),
+            None if conn.soil() => dirty.push_back(id),
+            None => {}
         }
     }
 
     pub(crate) fn engine_timeout(&mut self, id: ConnId, now: Nanos) {
         let Stack { groups, shared, .. } = self;
-        let Some(conn) = groups[id.group()].as_mut().and_then(|g| g.conn_mut(id.slot())) else { return };
+        let Some(conn) = groups.conn_mut(id) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         let from = tcb.rcv_nxt();
         let arrival = tcb.timeout(now, &shared.config.tcp);
@@ -155,7 +158,7 @@ impl<Q: Queue> Stack<Q> {
     /// TCP has done with a connection: its tuple is free again; the application is told if it still has it.
     pub(crate) fn conn_ended(&mut self, id: ConnId, why: CloseReason) {
         let Stack { groups, wheel, freed, .. } = self;
-        let Some(g) = groups.get_mut(id.group()).and_then(Option::as_mut) else { return };
+        let Some(g) = groups.get_mut(id.group()) else { return };
         let Some(conn) = g.conn_mut(id.slot()).filter(|c| c.tcb.is_some()) else { return };
         conn.tcb = None;
         conn.app_deadline = None;
@@ -175,7 +178,7 @@ impl<Q: Queue> Stack<Q> {
         if forgotten {
             g.free_conn(id.slot());
         }
-        self.metrics().tcp_closed.inc();
+        self.metrics.tcp_closed.inc();
         self.tell(id, news);
     }
 
@@ -190,7 +193,7 @@ impl<Q: Queue> Stack<Q> {
         now: Nanos,
     ) -> Result<(), DropReason> {
         let Stack { groups, shared, link, .. } = self;
-        let Some(g) = groups[group.index()].as_mut() else { return Err(DropReason::NoConn) };
+        let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let Some(entry) = g.halves.get_mut(slot) else { return Err(DropReason::TcpHandshake) };
         let (tuple, hash) = (entry.tuple, entry.hash);
         match entry.half.segment_arrives(now, &shared.config.tcp, seg) {
@@ -227,13 +230,13 @@ impl<Q: Queue> Stack<Q> {
             self.refuse(&tuple, seg, now);
             return Err(DropReason::NoConn);
         };
-        self.metrics().tcp_accepts.inc();
+        self.metrics.tcp_accepts.inc();
         self.tell(id, Pending::KNOCK);
         self.conn_segment(id, seg, payload, tuple, hash, now)
     }
 
     pub(crate) fn new_conn(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, tcb: Tcb, owner: Owner) -> Option<ConnId> {
-        let g = self.groups.get_mut(group.index())?.as_mut()?;
+        let g = self.groups.get_mut(group)?;
         let slot = g.insert_conn(hash, tuple)?;
         let conn = g.conn_mut(slot)?;
         conn.tcb = Some(tcb);
@@ -258,7 +261,7 @@ impl<Q: Queue> Stack<Q> {
             }
             if now < self.cookies_until && !seg.flags.contains(Flags::SYN) {
                 if let Some(tcb) = self.shared.cookies.check(now, &self.shared.config.tcp, &tuple, seg) {
-                    self.metrics().syn_cookies_in.inc();
+                    self.metrics.syn_cookies_in.inc();
                     return self.established(group, hash, tuple, tcb, seg, payload, now);
                 }
             }
@@ -268,13 +271,13 @@ impl<Q: Queue> Stack<Q> {
     }
 
     fn syn_arrives(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, seg: &Segment, now: Nanos) -> Result<(), DropReason> {
-        let Stack { groups, shared, link, cookies_until, core, .. } = self;
-        let Some(g) = groups[group.index()].as_mut() else { return Err(DropReason::NoConn) };
+        let Stack { groups, shared, link, cookies_until, metrics, .. } = self;
+        let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         if !g.halves.has_room() {
             *cookies_until = now + COOKIE_LIFE;
             let syn_ack = shared.cookies.make(now, &shared.config.tcp, &tuple, seg);
             link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
-            shared.metrics(*core).syn_cookies_out.inc();
+            metrics.syn_cookies_out.inc();
             return Ok(());
         }
         let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
@@ -288,7 +291,7 @@ impl<Q: Queue> Stack<Q> {
 
     fn refuse(&mut self, tuple: &Tuple, seg: &Segment, now: Nanos) {
         if let Some(reset) = tcp::reset_reply(seg) {
-            self.metrics().tcp_resets_out.inc();
+            self.metrics.tcp_resets_out.inc();
             self.link.tcp(now, tuple, &reset, &MbufQueue::new());
         }
     }

@@ -6,7 +6,8 @@ use units::{FlowGroupId, Nanos};
 
 use crate::batch::Pending;
 use crate::half_open::Half;
-use crate::stack::{ConnId, Stack};
+use crate::flow_group::ConnId;
+use crate::stack::Stack;
 
 /// Timers worked off in one pass.
 const BUDGET: usize = 128;
@@ -17,9 +18,7 @@ impl<Q: Queue> Stack<Q> {
     /// Sees to it that a timer fires no later than the connection's deadline.
     pub(crate) fn arm(&mut self, id: ConnId) {
         let Stack { groups, wheel, .. } = self;
-        let Some(conn) = groups.get_mut(id.group()).and_then(Option::as_mut).and_then(|g| g.conn_mut(id.slot())) else {
-            return;
-        };
+        let Some(conn) = groups.conn_mut(id) else { return };
         let deadline = conn.deadline();
         match conn.timer {
             Some((_, armed_for)) if armed_for <= deadline => return,
@@ -30,7 +29,7 @@ impl<Q: Queue> Stack<Q> {
             None if deadline == Nanos::MAX => return,
             None => {}
         }
-        let token = Handle::new(FlowGroupId(id.group() as u16), id.slot(), conn.generation).to_bits();
+        let token = Handle::new(id.group(), id.slot(), conn.generation).to_bits();
         conn.timer = wheel.arm(deadline, token).map(|t| (t, deadline));
     }
 
@@ -53,7 +52,7 @@ impl<Q: Queue> Stack<Q> {
 
     fn conn_timer(&mut self, handle: Handle, now: Nanos) {
         let id = ConnId::new(handle.group(), handle.slot());
-        let Some(conn) = self.conn_mut(id).filter(|c| c.generation == handle.generation()) else { return };
+        let Some(conn) = self.groups.conn_mut(id).filter(|c| c.generation == handle.generation()) else { return };
         conn.timer = None;
         let app_due = conn.app_deadline.is_some_and(|d| d <= now);
         if app_due {
@@ -74,7 +73,7 @@ impl<Q: Queue> Stack<Q> {
         let handle = Handle::from_bits(bits);
         let (group, slot) = (handle.group(), handle.slot());
         let Stack { groups, link, shared, .. } = self;
-        let Some(g) = groups.get_mut(group.index()).and_then(Option::as_mut) else { return };
+        let Some(g) = groups.get_mut(group) else { return };
         let Some(entry) = g.halves.get_mut(slot).filter(|h| h.generation == handle.generation()) else { return };
         let Half { tuple, half, generation, .. } = entry;
         if half.deadline() <= now {

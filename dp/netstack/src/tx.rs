@@ -19,8 +19,9 @@ use crate::shared::Shared;
 const TCP_AT: usize = ethernet::HEADER + ipv4::HEADER;
 /// Room for all headers.
 const HEAD: usize = TCP_AT + wire::tcp::MAX_HEADER;
-/// Pieces of payload that one frame gathers; a frame of more pieces is copied together first.
-const PIECES: usize = 40;
+/// Pieces of payload that a frame of one segment, or a super-frame, gathers; one of more pieces is copied together first.
+const FEW: usize = 4;
+const MANY: usize = 40;
 /// The largest payload of a super-frame: an IPv4 packet with its headers must stay below 64 KiB.
 const SUPER: u32 = 0xffff - (HEAD - ethernet::HEADER) as u32;
 /// Frames that may wait for the answer to an ARP question.
@@ -39,7 +40,7 @@ struct Parked {
 pub(crate) struct Link<Q> {
     pub(crate) nic: Q,
     pub(crate) pools: RxPools,
-    core: CoreId,
+    metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     /// Frames that the NIC had no room for, in order.
     backlog: MbufQueue,
@@ -57,7 +58,7 @@ impl<Q: Queue> Link<Q> {
         Link {
             nic,
             pools,
-            core,
+            metrics: shared.metrics(core).clone(),
             shared,
             backlog: MbufQueue::new(),
             parked: Vec::with_capacity(PARKED),
@@ -66,10 +67,6 @@ impl<Q: Queue> Link<Q> {
             tso,
             tx_csum,
         }
-    }
-
-    fn metrics(&self) -> &Metrics {
-        self.shared.metrics(self.core)
     }
 
     /// The largest payload that one call of [`Link::tcp`] takes.
@@ -88,7 +85,12 @@ impl<Q: Queue> Link<Q> {
     }
 
     /// Sends a TCP segment: headers from `e`, payload from `queue` at `e.offset`.
+    #[inline]
     pub(crate) fn tcp(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
+        if e.len <= u32::from(e.mss) { self.tcp_frame::<FEW>(now, t, e, queue) } else { self.tcp_frame::<MANY>(now, t, e, queue) }
+    }
+
+    fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
         let hop = self.next_hop(t.remote);
         let mac = self.resolve(hop, now);
         let mut head = [0u8; HEAD];
@@ -109,10 +111,13 @@ impl<Q: Queue> Link<Q> {
         let head_len = TCP_AT + tcp_len;
 
         let mut pieces = [IoSlice::new(&[]); PIECES];
-        let joined = std::mem::take(&mut self.joined);
-        let (count, joined) = gather(queue, e.offset, e.len, &mut pieces, joined);
-        let one = [IoSlice::new(&joined[..if count.is_none() { e.len as usize } else { 0 }])];
-        let payload = count.map_or(&one[..], |n| &pieces[..n]);
+        let n = gather(queue, e.offset, e.len, &mut pieces).unwrap_or_else(|| {
+            let joined = &mut self.joined[..e.len as usize];
+            queue.copy_to(e.offset, joined);
+            pieces[0] = IoSlice::new(joined);
+            1
+        });
+        let payload = &pieces[..n];
 
         let mut sum = Sum::pseudo_v4(t.local, t.remote, ipv4::TCP, len);
         let field = TCP_AT + CHECKSUM_OFFSET;
@@ -130,10 +135,9 @@ impl<Q: Queue> Link<Q> {
         let gso = (e.len > u32::from(e.mss)).then_some(Gso { mss: e.mss, hdr_len: head_len as u16, v6: false });
         let frame = TxFrame { head: &head[..head_len], payload, csum, gso };
         match mac {
-            Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, self.shared.metrics(self.core), &frame),
-            None => self.park(hop, &frame, now),
+            Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
+            None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
         }
-        self.joined = joined;
     }
 
     /// Sends a small packet of one piece: what comes after the IP header.
@@ -144,8 +148,8 @@ impl<Q: Queue> Link<Q> {
         self.ip_header(&mut head, t.local, t.remote, protocol, packet.len() as u16, mac.unwrap_or(Mac::ZERO));
         let frame = TxFrame { head: &head[..TCP_AT], payload: &[IoSlice::new(packet)], csum: None, gso: None };
         match mac {
-            Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, self.shared.metrics(self.core), &frame),
-            None => self.park(hop, &frame, now),
+            Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
+            None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
         }
     }
 
@@ -154,7 +158,7 @@ impl<Q: Queue> Link<Q> {
         let mut frame = [0u8; ethernet::MIN_FRAME];
         packet.emit_frame(&mut frame);
         let frame = TxFrame { head: &frame, payload: &[], csum: None, gso: None };
-        transmit(&mut self.nic, &mut self.pools, &mut self.backlog, self.shared.metrics(self.core), &frame);
+        transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame);
     }
 
     /// Asks for `ip`'s hardware address if nobody has for a second.
@@ -174,7 +178,7 @@ impl<Q: Queue> Link<Q> {
                 self.backlog.push_front(waiting);
                 break;
             }
-            self.metrics().tx_frames.inc();
+            self.metrics.tx_frames.inc();
             self.pools.mbufs.free(waiting);
         }
         if !self.parked.is_empty() {
@@ -191,20 +195,12 @@ impl<Q: Queue> Link<Q> {
                 let mut frame = self.parked.swap_remove(i).frame;
                 frame[..6].copy_from_slice(&mac.0);
                 let out = TxFrame { head: &frame, payload: &[], csum: None, gso: None };
-                transmit(&mut self.nic, &mut self.pools, &mut self.backlog, self.shared.metrics(self.core), &out);
+                transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &out);
                 self.pools.mbufs.free(frame);
             } else if now - since > PARK_FOR {
                 self.pools.mbufs.free(self.parked.swap_remove(i).frame);
-                self.metrics().drop_frame(DropReason::NoRoute);
+                self.metrics.drop_frame(DropReason::NoRoute);
             }
-        }
-    }
-
-    fn park(&mut self, hop: Ipv4Addr, frame: &TxFrame<'_>, now: Nanos) {
-        let room = self.parked.len() < PARKED;
-        match room.then(|| copy(&mut self.pools, frame)).flatten() {
-            Some(frame) => self.parked.push(Parked { hop, since: now, frame }),
-            None => self.metrics().drop_frame(DropReason::NoRoute),
         }
     }
 
@@ -241,6 +237,16 @@ fn transmit<Q: Queue>(nic: &mut Q, pools: &mut RxPools, backlog: &mut MbufQueue,
     defer(pools, backlog, metrics, frame);
 }
 
+/// Keeps a copy of a frame until its next hop is known.
+#[cold]
+fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, hop: Ipv4Addr, frame: &TxFrame<'_>, now: Nanos) {
+    let room = parked.len() < PARKED;
+    match room.then(|| copy(pools, frame)).flatten() {
+        Some(frame) => parked.push(Parked { hop, since: now, frame }),
+        None => metrics.drop_frame(DropReason::NoRoute),
+    }
+}
+
 #[cold]
 fn defer(pools: &mut RxPools, backlog: &mut MbufQueue, metrics: &Metrics, frame: &TxFrame<'_>) {
     match copy(pools, frame) {
@@ -273,16 +279,9 @@ fn copy(pools: &mut RxPools, frame: &TxFrame<'_>) -> Option<Mbuf> {
     Some(mbuf)
 }
 
-/// Finds `len` bytes of `queue` from `offset` on: as pieces (and how many), or, when there are too many of them, copied into
-/// `joined` (`None`).
+/// Finds `len` bytes of `queue` from `offset` on; answers how many pieces that took, `None` if there are too many of them.
 #[inline]
-fn gather<'a>(
-    queue: &'a MbufQueue,
-    offset: u32,
-    len: u32,
-    pieces: &mut [IoSlice<'a>; PIECES],
-    mut joined: Box<[u8]>,
-) -> (Option<usize>, Box<[u8]>) {
+fn gather<'a>(queue: &'a MbufQueue, offset: u32, len: u32, pieces: &mut [IoSlice<'a>]) -> Option<usize> {
     let (mut skip, mut left, mut n) = (offset as usize, len as usize, 0);
     for mbuf in queue.iter() {
         if left == 0 {
@@ -293,15 +292,11 @@ fn gather<'a>(
             continue;
         }
         let piece = &mbuf[skip..mbuf.len().min(skip + left)];
-        if n == PIECES {
-            queue.copy_to(offset, &mut joined[..len as usize]);
-            return (None, joined);
-        }
-        pieces[n] = IoSlice::new(piece);
+        *pieces.get_mut(n)? = IoSlice::new(piece);
         n += 1;
         left -= piece.len();
         skip = 0;
     }
     debug_assert_eq!(left, 0, "the engine asked for bytes that are not in the send queue");
-    (Some(n), joined)
+    Some(n)
 }

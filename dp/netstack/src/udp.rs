@@ -33,7 +33,7 @@ impl<Q: Queue> Stack<Q> {
         payload.trim_front(packet.at + udp::HEADER);
         payload.truncate(len);
         self.datagrams.push_back(Datagram { tuple, payload });
-        self.metrics().udp_in.inc();
+        self.metrics.udp_in.inc();
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl<Q: Queue> Stack<Q> {
         };
         header.with_checksum(tuple.local, tuple.remote, &packet[udp::HEADER..udp::HEADER + len]).emit(&mut packet);
         self.link.ip(now, tuple, ipv4::UDP, &packet[..udp::HEADER + len]);
-        self.metrics().udp_out.inc();
+        self.metrics.udp_out.inc();
         true
     }
 }

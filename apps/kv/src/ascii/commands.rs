@@ -116,7 +116,7 @@ pub(crate) fn outcome(outcome: Outcome) -> &'static [u8] {
         Outcome::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
         Outcome::Tried(stored) => match stored {
             Stored::Done { .. } => b"STORED\r\n",
-            Stored::NotStored => b"NOT_STORED\r\n",
+            Stored::Unmet => b"NOT_STORED\r\n",
             Stored::Exists => b"EXISTS\r\n",
             Stored::NotFound => b"NOT_FOUND\r\n",
             Stored::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
@@ -153,7 +153,7 @@ fn delete(turn: &mut Turn<'_, '_>, mut words: Words<'_>) -> &'static [u8] {
 }
 
 /// Counts what arithmetic came to.
-pub(super) fn count_arith(turn: &Turn<'_, '_>, up: bool, counted: Counted) {
+pub(crate) fn count_arith(turn: &Turn<'_, '_>, up: bool, counted: Counted) {
     match (counted, up) {
         (Counted::Done { .. }, true) => turn.count(Stat::IncrHits),
         (Counted::Done { .. }, false) => turn.count(Stat::DecrHits),

@@ -245,7 +245,7 @@ pub(crate) fn stored(turn: &mut Turn<'_, '_>, key: &[u8], returns: &Returns, out
             return turn.put(commands::outcome(outcome));
         }
         Outcome::Tried(Stored::Done { cas, len }) => (b"HD", cas, len),
-        Outcome::Tried(Stored::NotStored) => (b"NS", 0, 0),
+        Outcome::Tried(Stored::Unmet) => (b"NS", 0, 0),
         Outcome::Tried(Stored::Exists) => (b"EX", 0, 0),
         Outcome::Tried(Stored::NotFound) => (b"NF", 0, 0),
     };
@@ -385,7 +385,7 @@ fn arithmetic(turn: &Turn<'_, '_>, key: &[u8], flags: &Flags, up: bool, line: &m
         let mut text = Cursor::new(&mut digits);
         let text = text.number(flags.initial).bytes();
         match store.put(turn.now, hash, key, &put, Value::Borrowed(text)) {
-            Stored::NotStored => continue,
+            Stored::Unmet => continue,
             Stored::Done { .. } => {}
             _ => return Arithmetic::Refused(OUT_OF_MEMORY),
         }

@@ -21,7 +21,7 @@ mod parse;
 
 use zygix::Received;
 
-pub(crate) use commands::outcome;
+pub(crate) use commands::{count_arith, outcome};
 pub(crate) use fetch::{Keys, next_key};
 pub(crate) use flags::Returns;
 pub(crate) use meta::stored as meta_stored;

@@ -7,10 +7,12 @@ use crate::clock::{NEVER, Secs};
 pub(crate) const KEY_MAX: usize = 250;
 
 /// Key and value up to this many bytes are copied under the shard's lock and belong to the shard; a longer item is
-/// reference counted, so that it can be sent in pieces after the lock is released.
-pub(crate) const SMALL_MAX: usize = 16 * 1024;
+/// reference counted, so that it can be sent in pieces after the lock is released. Also the most room for a reply
+/// that is ever waited for: it must be less than the least that a backend with scarce buffers will grant.
+pub(crate) const SMALL_MAX: usize = 4096;
 
-/// What an item costs beside its key and value: entry, index slot, and the allocator's header.
+/// What an item costs beside its key and value: entry, index slot, and the allocator's header. A large one costs
+/// it twice: it has a count and a vector besides.
 pub(crate) const OVERHEAD: usize = 96;
 
 /// What memcached's item header takes; counted against the item size limit, so that the same sizes are refused.

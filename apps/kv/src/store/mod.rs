@@ -8,7 +8,7 @@
 //! | `item.rs` | an item, small or large |
 //! | `budget.rs` | unclaimed memory, and claims on it |
 //!
-//! A lock is held for one operation on one item: at most the copy of 16 KiB, the few evictions that one store
+//! A lock is held for one operation on one item: at most the copy of 4 KiB, the few evictions that one store
 //! needs, or a join of large values.
 
 mod budget;
@@ -30,7 +30,7 @@ use put::Means;
 
 pub(crate) use budget::Charge;
 use item::HEADER;
-pub(crate) use item::{Data, Entry, KEY_MAX, Large, Marks, SMALL_MAX, cost};
+pub(crate) use item::{Data, Entry, KEY_MAX, Large, Marks, OVERHEAD, SMALL_MAX, cost};
 pub(crate) use put::{Arith, Counted, Mode, Put, Stored, Value};
 use shard::Short;
 pub(crate) use shard::{Lookup, Shard, Tally};

@@ -58,7 +58,8 @@ pub(crate) enum Stored {
         cas: u64,
         len: usize,
     },
-    NotStored,
+    /// The mode asks for an item that is not there, or for none where there is one.
+    Unmet,
     /// The cas value has changed.
     Exists,
     NotFound,
@@ -111,13 +112,13 @@ impl Shard {
         match (put.mode, found) {
             (Mode::Add, Some(at)) => {
                 self.entry_mut(at).touch(means.now);
-                return Ok(Stored::NotStored);
+                return Ok(Stored::Unmet);
             }
-            (Mode::Replace, None) => return Ok(Stored::NotStored),
+            (Mode::Replace, None) => return Ok(Stored::Unmet),
             (Mode::Set, None) if put.cas.is_some() => return Ok(Stored::NotFound),
             (Mode::Append | Mode::Prepend, None) => match put.vivify {
                 Some(at) => expires = at,
-                None => return Ok(Stored::NotStored),
+                None => return Ok(Stored::Unmet),
             },
             (_, None) => {}
             (_, Some(at)) => {
@@ -212,8 +213,8 @@ impl Shard {
             let mut charge = Charge::new(means.budget);
             if small {
                 self.room(means.now, self.growth(Some(at), len), Some(at), means.evict)?;
-            } else if !charge.grow(len) {
-                return Err(Short(len));
+            } else if !charge.grow(len + OVERHEAD) {
+                return Err(Short(len + OVERHEAD));
             }
             let entry = self.entry(at);
             let (first, second) = if put.mode == Mode::Append { (entry.value(), more) } else { (more, entry.value()) };

@@ -14,6 +14,8 @@ pub(super) struct Bench {
     inward: Pool,
     outward: Pool,
     now: Nanos,
+    /// What each call may write.
+    pub(super) room: usize,
 }
 
 /// A connection from the client's side.
@@ -39,9 +41,10 @@ impl Bench {
         Bench {
             kv,
             core,
-            inward: Pool::new(Room::Received, 2048, 2048).expect("pool"),
+            inward: Pool::new(Room::Received, 2304, 2048).expect("pool"),
             outward: Pool::new(Room::Exchange, 128, 2048).expect("pool"),
             now: Nanos::from_secs(1000),
+            room: SEND_CAP - SEND_MARK,
         }
     }
 
@@ -93,7 +96,7 @@ impl Bench {
             }
             let (mut ops, mut out) = (Vec::new(), MbufQueue::new());
             let mut cx = Cx::new(&mut self.core, self.now, me, &mut ops);
-            let mut tx = Reply::new(&mut out, &mut self.outward, SEND_CAP - SEND_MARK);
+            let mut tx = Reply::new(&mut out, &mut self.outward, self.room);
             let mut rx = Received::new(&client.queue, fin, &mut []);
             let next = if readable {
                 self.kv.recv(&mut cx, conn, &mut rx, &mut tx)

@@ -1,1 +1,322 @@
-//! (coming)
+//! RFC 5681, 6582 (NewReno), 6675 and 2018 (SACK), 6298 (RTO), 3042 (limited transmit), 9293 section 3.8.6.3 (delayed ACK).
+
+use units::Nanos;
+
+use super::pair::{Pair, Wire};
+use super::*;
+use crate::{Arrival, CloseReason, Payload};
+
+fn arrive(tcb: &mut Tcb, now: Nanos, cfg: &Config, seg: Segment) -> Arrival {
+    let out = tcb.segment_arrives(now, cfg, &seg, true);
+    assert_eq!(tcb.invariants(), Ok(()), "{tcb}");
+    out
+}
+
+/// A connection with `n` full segments in flight.
+fn in_flight(cfg: &Config, n: u32) -> Tcb {
+    let mut tcb = established(cfg);
+    assert_eq!(tcb.send(T0, n * MSS), n * MSS);
+    assert_eq!(sent(&mut tcb, T0, cfg).len(), n as usize);
+    tcb
+}
+
+fn ack(n: u32) -> Segment {
+    seg(0, n * MSS, ACK, 0)
+}
+
+#[test]
+fn newreno_fast_retransmit_partial_and_full_acknowledgement() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    for _ in 0..2 {
+        let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+        assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    }
+    let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again"], "RFC 5681 section 3.2 step 3");
+    assert_eq!((tcb.ssthresh(), tcb.cwnd()), (5000, 8000), "half of the flight, inflated by three");
+    let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+    assert_eq!(tcb.cwnd(), 9000, "step 4: each further duplicate inflates");
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    // Segment 4 is lost, too: RFC 6582 section 3.2 step 3, partial.
+    assert_eq!(arrive(&mut tcb, T0, &cfg, ack(4)).acked, 4000);
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 4000+1000 again"]);
+    assert_eq!(tcb.cwnd(), 9000 - 4000 + 1000, "deflated by what was acknowledged, plus one");
+    let _ = arrive(&mut tcb, T0, &cfg, ack(10));
+    assert_eq!(tcb.cwnd(), 2000, "full: min(ssthresh, max(flight, SMSS) + SMSS)");
+    assert_eq!(tcb.deadline(), Nanos::MAX);
+    // RFC 6582 section 3.2 step 2: duplicates of the recovery's own retransmissions start no other.
+    assert_eq!(tcb.send(T0, 2000), 2000);
+    sent(&mut tcb, T0, &cfg);
+    for _ in 0..4 {
+        let _ = arrive(&mut tcb, T0, &cfg, ack(10));
+    }
+    assert!(said(&mut tcb, T0, &cfg).iter().all(|s| !s.contains("again")));
+}
+
+#[test]
+fn what_is_no_duplicate_ack() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 4);
+    for i in 0..4u16 {
+        let _ = arrive(&mut tcb, T0, &cfg, Segment { wnd: 60_000 - i - 1, ..ack(0) }); // a window update
+        let _ = arrive(&mut tcb, T0, &cfg, seg(u32::from(i), 0, ACK, 1)); // data
+    }
+    assert!(said(&mut tcb, T0, &cfg).iter().all(|s| !s.contains("again")));
+}
+
+#[test]
+fn limited_transmit() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    assert_eq!(tcb.send_window(), 0, "cwnd is full");
+    let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+    assert_eq!(tcb.send(T0, 5000), 1000, "one segment for a duplicate");
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 10000+1000"]);
+    let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+    assert_eq!(tcb.send(T0, 5000), 1000, "and for the second");
+}
+
+#[test]
+fn sack_repairs_all_holes_in_one_round_trip() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    // Segments 0, 2 and 4 are lost.
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(1000, 2000)]));
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(3000, 4000), (1000, 2000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(5000, 6000), (3000, 4000), (1000, 2000)]));
+    assert_eq!((tcb.cwnd(), tcb.ssthresh()), (5000, 5000));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again"], "the first whatever the pipe, then 6 > 5 in it");
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(5000, 8000), (3000, 4000), (1000, 2000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 2000+1000 again", "data 4000+1000 again"], "3000 were in the pipe");
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(5000, 10000), (3000, 4000), (1000, 2000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(4), &[(5000, 10000)]));
+    let _ = arrive(&mut tcb, T0, &cfg, ack(10));
+    assert_eq!((tcb.cwnd(), tcb.unacked()), (5000, 0));
+}
+
+#[test]
+fn sack_loss_is_seen_by_bytes_before_the_third_duplicate() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    // RFC 6675 section 4, IsLost: more than (DupThresh - 1) * SMSS above it.
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(1000, 3000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(1000, 3001)]));
+    assert_eq!(said(&mut tcb, T0, &cfg)[0], "data 0+1000 again");
+}
+
+#[test]
+fn sack_new_data_goes_before_what_is_not_known_lost_and_a_rescue_comes_last() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 6);
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(1000, 2000), (3000, 6000)]));
+    // One segment of the pipe (the last of ssthresh = 3) remains; rule (1): 2000 is lost as well.
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again", "data 2000+1000 again"]);
+    assert_eq!(tcb.send(T0, 5000), 1000);
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 6000+1000"], "rule (2)");
+    // The retransmissions arrived; 6000 has been lost and nothing above it would tell. Rule (4).
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(2), &[(3000, 6000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 6000+1000 again"], "rescue");
+    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(2), &[(3000, 6000)]));
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0], "once");
+}
+
+#[test]
+fn blocks_that_cannot_be_are_not_believed() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 4);
+    let absurd = [(3000, 2000), (3000, 9000), (0x8000_0000, 0x8000_1000), (u32::MAX - 5, 2000)];
+    for _ in 0..5 {
+        let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &absurd));
+    }
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    assert_eq!(tcb.pipe(), 4000);
+}
+
+#[test]
+fn timeout_backs_off_and_starts_slowly() {
+    let cfg = Config { data_retries: 3, ..plain() };
+    let mut tcb = in_flight(&cfg, 10);
+    let rto = tcb.rto();
+    assert_eq!((rto, tcb.deadline()), (cfg.rto_min, T0 + cfg.rto_min));
+    let mut now = T0;
+    for i in 0..3 {
+        now += Nanos(rto.0 << i);
+        assert_eq!(tcb.deadline(), now, "RFC 6298 section 5.5: doubled");
+        assert_eq!(tcb.timeout(now, &cfg), Arrival::default());
+        assert_eq!(said(&mut tcb, now, &cfg), ["data 0+1000 again"]);
+        assert_eq!((tcb.cwnd(), tcb.ssthresh()), (1000, 5000), "ssthresh of the first timeout is held");
+    }
+    // Slow start through what was lost.
+    assert_eq!(arrive(&mut tcb, now, &cfg, ack(1)).acked, 1000);
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 1000+1000 again", "data 2000+1000 again"]);
+    // Karn: the timeout stays backed off while there is no sample.
+    assert_eq!(tcb.deadline(), now + Nanos(rto.0 << 3));
+    let _ = arrive(&mut tcb, now, &cfg, ack(10));
+    assert_eq!(tcb.send(now, 1000), 1000);
+    sent(&mut tcb, now, &cfg);
+    let _ = arrive(&mut tcb, now + ms(1), &cfg, ack(11));
+    assert_eq!(tcb.send(now, 1000), 1000);
+    sent(&mut tcb, now + ms(1), &cfg);
+    assert_eq!(tcb.deadline(), now + ms(1) + rto, "a sample ends the back-off");
+}
+
+#[test]
+fn data_unanswered_is_given_up_at_r2() {
+    let cfg = Config { data_retries: 3, ..plain() };
+    let mut tcb = in_flight(&cfg, 1);
+    for _ in 0..3 {
+        assert_eq!(tcb.timeout(tcb.deadline(), &cfg).closed, None);
+    }
+    assert_eq!(tcb.timeout(tcb.deadline(), &cfg).closed, Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn rfc6298_estimator() {
+    let cfg = Config { rto_min: Nanos(0), ..plain() };
+    let mut tcb = established(&cfg);
+    tcb.srtt8 = 0;
+    tcb.measured(&cfg, ms(100));
+    assert_eq!((tcb.srtt(), tcb.rto()), (Some(ms(100)), ms(300)), "SRTT = R, RTTVAR = R / 2");
+    tcb.measured(&cfg, ms(140));
+    // RTTVAR = 3/4 * 50 + 1/4 * 40 = 47.5; SRTT = 7/8 * 100 + 1/8 * 140 = 105.
+    assert_eq!((tcb.srtt(), tcb.rto()), (Some(ms(105)), ms(105 + 190)));
+    let cfg = Config { rto_max: ms(200), ..cfg };
+    tcb.measured(&cfg, ms(140));
+    assert_eq!(tcb.rto(), ms(200));
+}
+
+#[test]
+fn slow_start_and_congestion_avoidance() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    let _ = arrive(&mut tcb, T0, &cfg, ack(1));
+    assert_eq!(tcb.cwnd(), 11_000);
+    let _ = arrive(&mut tcb, T0, &cfg, ack(5));
+    assert_eq!(tcb.cwnd(), 13_000, "RFC 3465: two segments at most for a stretch ACK");
+    tcb.ssthresh = 13_000;
+    let (mut acked, before) = (5, tcb.cwnd());
+    for _ in 0..13 {
+        assert!(tcb.send(T0, 100_000) > 0);
+        sent(&mut tcb, T0, &cfg);
+        acked += 1;
+        let _ = arrive(&mut tcb, T0, &cfg, ack(acked));
+    }
+    assert_eq!(tcb.cwnd(), before + 1000, "one segment per window");
+}
+
+#[test]
+fn a_window_that_is_not_used_does_not_grow_and_idleness_restarts_it() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    let mut now = T0;
+    for i in 1..50 {
+        tcb.send(now, 1000);
+        sent(&mut tcb, now, &cfg);
+        let _ = arrive(&mut tcb, now, &cfg, ack(i));
+    }
+    assert_eq!(tcb.cwnd(), 10_000);
+    tcb.cwnd = 40_000;
+    now += Nanos::from_secs(1);
+    assert_eq!(tcb.send(now, 20_000), 10_000, "RFC 5681 section 4.1");
+}
+
+#[test]
+fn delayed_ack() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(0, 0, ACK, 1000));
+    assert_eq!((said(&mut tcb, T0, &cfg), tcb.deadline()), (vec![], T0 + cfg.delayed_ack));
+    assert_eq!(tcb.timeout(T0 + cfg.delayed_ack, &cfg), Arrival::default());
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 1000 from 0"]);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(1000, 0, ACK, 1000));
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(2000, 0, ACK, 1000));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 3000 from 0"], "every second full segment");
+    let _ = arrive(&mut tcb, T0, &cfg, seg(3000, 0, ACK, 1000));
+    assert_eq!(tcb.send(T0, 10), 10);
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+10"], "data carries the ACK");
+    assert_eq!(tcb.deadline(), T0 + cfg.rto_min, "and no other is due");
+}
+
+#[test]
+fn out_of_order_data_is_answered_at_once_and_reported_most_recent_first() {
+    let cfg = with_sack();
+    let mut tcb = established(&cfg);
+    let out = arrive(&mut tcb, T0, &cfg, seg(1000, 0, ACK, 1000));
+    assert_eq!(out.payload, Payload::OutOfOrder { skip: 0, len: 1000, seq: IRS + 1001 });
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 0 from 0 [1000 2000)"]);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(5000, 0, ACK, 1000));
+    let _ = arrive(&mut tcb, T0, &cfg, seg(3000, 0, ACK, 1000));
+    let blocks = "[3000 4000) [5000 6000) [1000 2000)";
+    assert_eq!(said(&mut tcb, T0, &cfg), vec![format!("ack 0 from 0 {blocks}"); 2], "one for each arrival");
+    // RFC 5681 section 4.2: filling a gap is answered at once.
+    let out = arrive(&mut tcb, T0, &cfg, seg(0, 0, ACK, 1000));
+    assert_eq!((out.payload, out.advanced), (Payload::InOrder { skip: 0, len: 1000 }, 2000));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 2000 from 0 [3000 4000) [5000 6000)"]);
+    let out = arrive(&mut tcb, T0, &cfg, seg(1500, 0, ACK, 4000));
+    assert_eq!((out.payload, out.advanced), (Payload::InOrder { skip: 500, len: 3500 }, 4000));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 6000 from 0"]);
+}
+
+#[test]
+fn held_data_is_trimmed_to_what_is_new_and_bounded() {
+    let cfg = with_sack();
+    let mut tcb = established(&cfg);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(1000, 0, ACK, 1000));
+    let out = arrive(&mut tcb, T0, &cfg, seg(1500, 0, ACK, 1000));
+    assert_eq!(out.payload, Payload::OutOfOrder { skip: 500, len: 500, seq: IRS + 2001 });
+    let out = arrive(&mut tcb, T0, &cfg, seg(500, 0, ACK, 5000));
+    assert_eq!(out.payload, Payload::OutOfOrder { skip: 0, len: 500, seq: IRS + 501 }, "up to the held run");
+    let out = arrive(&mut tcb, T0, &cfg, seg(600, 0, ACK, 100));
+    assert_eq!((out.payload, out.drop), (Payload::None, Some(crate::DropReason::Duplicate)));
+    let out = tcb.segment_arrives(T0, &cfg, &seg(9000, 0, ACK, 100), false);
+    assert_eq!((out.payload, out.drop), (Payload::None, Some(crate::DropReason::OooFull)), "no buffer of the caller's");
+    for i in 0..4 {
+        assert_eq!(arrive(&mut tcb, T0, &cfg, seg(10_000 + i * 1000, 0, ACK, 100)).drop, None);
+    }
+    let out = arrive(&mut tcb, T0, &cfg, seg(20_000, 0, ACK, 100));
+    assert_eq!(out.drop, Some(crate::DropReason::OooFull), "no range slot");
+}
+
+/// One lost segment, whichever, costs a round trip and not a timeout.
+#[test]
+fn one_loss_in_the_middle_is_repaired_without_a_timeout() {
+    for sack in [false, true] {
+        for lost in 1..=97 {
+            // The last three can only be found missing by a timeout: nothing comes after them.
+            let cfg = Config { sack, rto_min: Nanos::from_secs(5), ..Config::default() };
+            let mut pair = Pair::client_and_server(cfg.clone(), cfg, Wire::GOOD, 1);
+            pair.lose_data = Some(lost);
+            // 100 segments one way.
+            pair.ends[1].close_when_done = false;
+            let data = vec![7; 100 * 1448];
+            pair.ends[0].to_send.extend(&data);
+            let ok = pair.run_until(pair.now + Nanos::from_millis(100), |p| p.ends[1].received.len() == data.len());
+            assert!(ok, "sack {sack}, lost data #{lost}: waited for a timeout\n{}", pair.trace.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn zz_trace() {
+    let cfg = Config { sack: false, msl: Nanos::from_secs(100), data_retries: 60, ..Config::default() };
+    let wire = Wire { delay: Nanos(50_000), jitter: Nanos(0), loss: 10, duplicate: 0 };
+    let mut pair = Pair::client_and_server(cfg.clone(), cfg, wire, 1);
+    let data = vec![7; 5_000_000];
+    pair.ends[1].close_when_done = false;
+    pair.ends[0].to_send.extend(&data);
+    let mut last = pair.now;
+    while pair.ends[1].received.len() < data.len() {
+        pair.step(Nanos::MAX);
+        if pair.now - last > ms(2000) {
+            let n = pair.trace.len();
+            println!("--- {:?} srtt {:?} {}", pair.now - last, pair.ends[0].tcb().srtt(), pair.ends[0].tcb());
+            for l in &pair.trace[n.saturating_sub(12)..] { println!("{l}"); }
+        }
+        last = pair.now;
+    }
+}

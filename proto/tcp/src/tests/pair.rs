@@ -55,8 +55,9 @@ pub(super) struct Pair {
     order: u64,
     /// Bytes the application reads per look; 0: all.
     pub(super) slow_reader: usize,
-    /// The packets to lose, by their number on the wire.
-    pub(super) lose: Vec<u64>,
+    /// The packet to lose: which of those that carry data.
+    pub(super) lose_data: Option<u64>,
+    data_packets: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -94,7 +95,8 @@ impl Pair {
             flying: BinaryHeap::new(),
             order: 0,
             slow_reader: 0,
-            lose: Vec::new(),
+            lose_data: None,
+            data_packets: 0,
             trace: Vec::new(),
         }
     }
@@ -107,6 +109,11 @@ impl Pair {
         Pair::new(a, b, wire, rng.next())
     }
 
+    fn is_picked(&mut self, packet: &Packet) -> bool {
+        self.data_packets += u64::from(packet.seg.len > 0);
+        packet.seg.len > 0 && self.lose_data == Some(self.data_packets)
+    }
+
     fn carry(&mut self, from: usize) {
         for packet in std::mem::take(&mut self.ends[from].outbox) {
             let number = self.order;
@@ -114,7 +121,7 @@ impl Pair {
             let sacks = opts.sacks.as_slice();
             let line = format!("{flags:?} {seq:?}({len}) ack {ack:?} win {wnd} {:?} {sacks:?}", opts.timestamps);
             self.trace.push(format!("{:?} {from} #{number} {line}", self.now));
-            let copies = if self.rng.chance(self.wire.loss) || self.lose.contains(&number) {
+            let copies = if self.rng.chance(self.wire.loss) || self.is_picked(&packet) {
                 0
             } else if self.rng.chance(self.wire.duplicate) {
                 2
