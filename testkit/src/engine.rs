@@ -15,7 +15,7 @@ use wire::tcp::{Flags, MAX_OPTIONS, Options, Segment};
 use wire::{Seq, Tuple};
 
 use crate::script::{Call, Check, Config, Dead, Kind, State};
-use crate::subject::{self, Heard, Make, Pace, Subject, stream};
+use crate::subject::{self, Heard, Make, Pace, Refusal, Subject, stream};
 
 /// More deadlines than this at one instant: the engine does not move on.
 const DEADLINES_AT_ONCE: u32 = 1_000;
@@ -120,7 +120,7 @@ impl Bench {
     /// Runs deadlines up to `until`, or up to the first that makes the stack send.
     fn pass_time(&mut self, until: Nanos, stop_when_sent: bool) {
         let mut at_once = 0;
-        while !(stop_when_sent && !self.sent.is_empty()) {
+        while !stop_when_sent || self.sent.is_empty() {
             let due = self.deadline();
             if due > until {
                 self.now = self.now.max(until);
@@ -171,8 +171,7 @@ impl Bench {
                 self.put(reset);
             }
         } else if bits.contains(Flags::ACK) {
-            let checked =
-                self.cookies.as_ref().and_then(|c| c.check(self.now, &self.config, &tuple(), seg));
+            let checked = self.cookies.as_ref().and_then(|c| c.check(self.now, &self.config, &tuple(), seg));
             match checked {
                 Some(tcb) => self.establish(tcb, seg),
                 None => reset_reply(seg).into_iter().for_each(|reset| self.put(reset)),
@@ -226,7 +225,7 @@ impl Bench {
                 if seg.seq + skip != before || skip + len > seg.len {
                     self.broken(format!("in-order {skip}+{len} of {seg:?} does not begin at rcv.nxt {before:?}"));
                 }
-                cur = cur + len;
+                cur += len;
             }
             Payload::OutOfOrder { skip, len, seq } => {
                 if seg.seq + skip != seq || skip + len > seg.len {
@@ -407,7 +406,7 @@ impl Subject for Bench {
         self.pass_time(Nanos::from_secs(1000) + until, false);
     }
 
-    fn call(&mut self, call: Call) -> Result<(), String> {
+    fn call(&mut self, call: Call) -> Result<(), Refusal> {
         match call {
             Call::Listen => self.listening = true,
             Call::Connect => {
@@ -416,7 +415,7 @@ impl Subject for Bench {
                 self.queues = Queues::default();
             }
             Call::Accept if self.tcb.is_none() => {
-                return Err(format!("there is no connection to accept in {}", self.state().name()));
+                return Err(format!("there is no connection to accept in {}", self.state().name()).into());
             }
             Call::Accept => {}
             Call::Send { bytes, admits } => {
@@ -424,11 +423,11 @@ impl Subject for Bench {
                 self.pump();
                 let admitted = bytes.saturating_sub(self.user.wanted);
                 if let Some(admits) = admits.filter(|&a| a != admitted) {
-                    return Err(format!("{admitted} bytes were admitted, not {admits}"));
+                    return Err(format!("{admitted} bytes were admitted, not {admits}").into());
                 }
             }
             Call::Recv(n) if self.queues.unread < n => {
-                return Err(format!("{} bytes wait", self.queues.unread));
+                return Err(format!("{} bytes wait", self.queues.unread).into());
             }
             Call::Recv(n) => {
                 self.queues.unread -= n;
@@ -458,7 +457,11 @@ impl Subject for Bench {
             Check::Eof => (self.user.eof, "the user was not told".to_string()),
             Check::Dead(_) | Check::Alive => {
                 let got = self.user.dead.map_or("alive", Dead::name).to_string();
-                (matches!(check, Check::Dead(d) if Some(d) == self.user.dead) || (check == Check::Alive && got == "alive"), got)
+                (
+                    matches!(check, Check::Dead(d) if Some(d) == self.user.dead)
+                        || (check == Check::Alive && got == "alive"),
+                    got,
+                )
             }
         };
         if holds { Ok(()) } else { Err(got) }
@@ -469,7 +472,7 @@ impl Subject for Bench {
     }
 
     fn new_connection(&mut self) {
-        self.isn = self.isn + 0x1000_0000;
+        self.isn += 0x1000_0000;
     }
 }
 
@@ -489,7 +492,7 @@ fn tuple() -> Tuple {
     }
 }
 
-fn engine_config(c: &Config) -> tcp::Config {
+pub(crate) fn engine_config(c: &Config) -> tcp::Config {
     tcp::Config {
         mss: c.mss,
         rcv_wnd: c.window,

@@ -5,7 +5,8 @@
 //!                                                      |
 //!                       user calls, checks             v
 //!                    +----------------------------- Subject -----------------------------+
-//!                    |  engine (virtual time)   |   Linux (own namespace, TUN)   |  ...  |
+//!                    |  engine  |  the whole stack  |  Linux (own namespace, TUN)   |
+//!                    |       virtual time           |           real time           |
 //!                    +----------- segments in, segments out ----------------------------+
 //! ```
 //!
@@ -20,7 +21,9 @@
 //! | `run` | the interpreter and its trace |
 //! | `subject` | the seam: what a stack must offer to be scripted |
 //! | `engine` | `proto/tcp` as a subject |
+//! | `whole/` | the dataplane as a subject: frames, flow table, timing wheel, batched syscalls |
 //! | `linux/` | the kernel as a subject |
+//! | `packet` | segments as IPv4 packets |
 //! | `library` | the scripts of this folder; the table of results |
 #![deny(unsafe_code)]
 
@@ -28,15 +31,15 @@ pub mod engine;
 mod library;
 pub mod linux;
 mod numbers;
+mod packet;
 mod parse;
 mod run;
 pub mod script;
 mod subject;
+pub mod whole;
 
 pub use library::{Row, Verdict, load, load_all, table, verdict};
 pub use parse::{ParseError, parse};
 pub use run::{Entry, Failure, Run, run};
 pub use script::Script;
-pub use subject::{
-    Heard, LOCAL, LOCAL_PORT, Make, Pace, REMOTE, REMOTE_PORT, Subject, stream, stream_byte,
-};
+pub use subject::{Heard, LOCAL, LOCAL_PORT, Make, Pace, REMOTE, REMOTE_PORT, Refusal, Subject, stream, stream_byte};

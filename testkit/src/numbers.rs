@@ -43,14 +43,17 @@ impl Numbers {
     /// # Errors
     /// A name that stands for nothing yet.
     pub(crate) fn build(&self, p: &Pattern, (first, end): (i64, i64)) -> Result<Segment, String> {
-        let stamp = |s: &Stamp| -> Result<u32, String> { match s {
-            Stamp::Any => Ok(0),
-            Stamp::Is(n) => Ok(*n),
-            Stamp::Named(name, offset) => {
-                let base = self.names.get(name).ok_or_else(|| format!("the timestamp `{name}` has no value yet"))?;
-                Ok(base.wrapping_add(*offset as u32))
+        let stamp = |s: &Stamp| -> Result<u32, String> {
+            match s {
+                Stamp::Any => Ok(0),
+                Stamp::Is(n) => Ok(*n),
+                Stamp::Named(name, offset) => {
+                    let base =
+                        self.names.get(name).ok_or_else(|| format!("the timestamp `{name}` has no value yet"))?;
+                    Ok(base.wrapping_add(*offset as u32))
+                }
             }
-        } };
+        };
         let timestamps = match &p.ts {
             Some((val, ecr)) => Some(Timestamps { val: stamp(val)?, ecr: stamp(ecr)? }),
             None => None,
@@ -75,12 +78,7 @@ impl Numbers {
     ///
     /// # Errors
     /// One line per field that differs.
-    pub(crate) fn compare(
-        &mut self,
-        p: &Pattern,
-        range: Option<(i64, i64)>,
-        seg: &Segment,
-    ) -> Result<(), Vec<String>> {
+    pub(crate) fn compare(&mut self, p: &Pattern, range: Option<(i64, i64)>, seg: &Segment) -> Result<(), Vec<String>> {
         let mut wrong = Vec::new();
         let mut differ = |field: &str, expected: String, got: String| {
             if expected != got {

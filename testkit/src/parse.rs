@@ -7,9 +7,7 @@ use std::fmt;
 use units::Nanos;
 use wire::tcp::Flags;
 
-use crate::script::{
-    Action, Call, Check, Config, Dead, Delay, Kind, Linux, Pattern, Script, Stamp, State, Step, Win,
-};
+use crate::script::{Action, Call, Check, Config, Dead, Delay, Kind, Linux, Pattern, Script, Stamp, State, Step, Win};
 
 /// What is wrong with a script, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +42,7 @@ type Part<T> = Result<T, String>;
 /// # Errors
 /// The first line that does not read, or a script without head comment, `linux:` line or steps.
 pub fn parse(name: &str, source: &str) -> Result<Script, ParseError> {
-    let error = |line: usize, text: &str, why: String| ParseError {
-        script: name.into(),
-        line,
-        text: text.into(),
-        why,
-    };
+    let error = |line: usize, text: &str, why: String| ParseError { script: name.into(), line, text: text.into(), why };
     let mut script = Script {
         name: name.into(),
         about: String::new(),
@@ -99,7 +92,10 @@ pub fn parse(name: &str, source: &str) -> Result<Script, ParseError> {
 fn parse_linux(rest: &str) -> Part<Linux> {
     let reason = |text: &str| {
         let inner = text.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')')).map(str::trim);
-        inner.filter(|t| !t.is_empty()).map(String::from).ok_or_else(|| "a reason in parentheses is missing".to_string())
+        inner
+            .filter(|t| !t.is_empty())
+            .map(String::from)
+            .ok_or_else(|| "a reason in parentheses is missing".to_string())
     };
     match rest.split_once(' ').unwrap_or((rest, "")) {
         ("yes", "") => Ok(Linux::Agrees),

@@ -14,7 +14,8 @@ fn why(text: &str) -> String {
 
 #[test]
 fn a_segment_with_everything() {
-    let steps = steps("+1.5ms..2ms linux > SYN,ACK 0 ack 1 win >=7 mss 1000 ws 3 sackok ts a+5/* sack 5:9 1:3 ...").unwrap();
+    let steps =
+        steps("+1.5ms..2ms linux > SYN,ACK 0 ack 1 win >=7 mss 1000 ws 3 sackok ts a+5/* sack 5:9 1:3 ...").unwrap();
     let [step] = &steps[..] else { panic!("{steps:?}") };
     assert_eq!((step.line, step.only), (3, Some(Kind::Linux)));
     assert_eq!(step.delay, Delay { min: Nanos::from_micros(1500), max: Nanos::from_millis(2) });

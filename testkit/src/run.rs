@@ -7,7 +7,7 @@ use wire::tcp::Segment;
 
 use crate::numbers::Numbers;
 use crate::script::{Action, Call, Check, Delay, Pattern, Script, Step};
-use crate::subject::{Heard, Pace, Subject, stream, stream_byte};
+use crate::subject::{Heard, Pace, Refusal, Subject, stream, stream_byte};
 
 /// What came of a script.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Run {
     pub script: String,
     /// What happened, in order.
     pub trace: Vec<Entry>,
+    /// Why the stack cannot be asked, if it turned out so.
+    pub unasked: Option<String>,
     /// The first thing that went wrong.
     pub failure: Option<Failure>,
 }
@@ -47,7 +49,7 @@ pub struct Failure {
 impl Run {
     /// Whether all lines came true.
     pub fn passed(&self) -> bool {
-        self.failure.is_none()
+        self.failure.is_none() && self.unasked.is_none()
     }
 }
 
@@ -57,6 +59,9 @@ impl fmt::Display for Run {
         for Entry { line, at, text } in &self.trace {
             let line = if *line == 0 { String::new() } else { line.to_string() };
             writeln!(f, "{line:>5} {:>12}  {text}", format!("{:.3}ms", at.0 as f64 / 1e6))?;
+        }
+        if let Some(why) = &self.unasked {
+            return writeln!(f, "{} was not asked to the end: {why}", self.script);
         }
         match &self.failure {
             None => writeln!(f, "{} passed", self.script),
@@ -78,9 +83,13 @@ pub fn run(script: &Script, subject: &mut dyn Subject) -> Run {
         subject,
         trace: Vec::new(),
         line: 0,
+        unasked: None,
     };
-    let result = runner.steps(&script.steps);
-    Run { script: script.name.clone(), trace: runner.trace, failure: result.err() }
+    let failure = runner.steps(&script.steps).err();
+    let Runner { trace, unasked, .. } = runner;
+    // What the stack does not offer is no failure, whatever came of it.
+    let failure = failure.filter(|_| unasked.is_none());
+    Run { script: script.name.clone(), trace, unasked, failure }
 }
 
 struct Runner<'a> {
@@ -90,6 +99,7 @@ struct Runner<'a> {
     base: Nanos,
     trace: Vec<Entry>,
     line: usize,
+    unasked: Option<String>,
 }
 
 type Done = Result<(), Failure>;
@@ -177,13 +187,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn expect_one(
-        &mut self,
-        pattern: &Pattern,
-        part: Option<(i64, i64)>,
-        earliest: Nanos,
-        latest: Nanos,
-    ) -> Done {
+    fn expect_one(&mut self, pattern: &Pattern, part: Option<(i64, i64)>, earliest: Nanos, latest: Nanos) -> Done {
         let expected = pattern_text(pattern, part);
         let Some(Heard { at, seg, payload }) = self.subject.heard(latest) else {
             let waited = latest - self.base;
@@ -219,7 +223,11 @@ impl Runner<'_> {
         self.note(text.to_string());
         match self.subject.call(call) {
             Ok(()) => Ok(()),
-            Err(why) => self.fail(text, why),
+            Err(Refusal::Failed(why)) => self.fail(text, why),
+            Err(Refusal::NotOffered(why)) => {
+                self.unasked = Some(why.clone());
+                self.fail(text, why)
+            }
         }
     }
 

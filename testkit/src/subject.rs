@@ -41,7 +41,7 @@ pub trait Subject {
     ///
     /// # Errors
     /// What the stack answered instead of doing it.
-    fn call(&mut self, call: Call) -> Result<(), String>;
+    fn call(&mut self, call: Call) -> Result<(), Refusal>;
 
     /// Whether something holds now.
     ///
@@ -57,6 +57,21 @@ pub trait Subject {
 
     /// The connection of the script is over; the next one uses the same addresses and ports.
     fn new_connection(&mut self) {}
+}
+
+/// Why a user call did not do what the script wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The stack should have done it, and said this instead.
+    Failed(String),
+    /// The stack's interface has no such call: the script cannot be run on it.
+    NotOffered(String),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Refusal {
+        Refusal::Failed(why)
+    }
 }
 
 /// How a subject's time passes.

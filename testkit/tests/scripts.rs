@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::engine::Engine;
+use testkit::whole::Whole;
 use testkit::{Make, Row, Script, Verdict, linux, load_all, table, verdict};
 
 /// Scripts on Linux spend their time waiting: many at once.
@@ -52,6 +53,11 @@ fn the_engine_passes_all_scripts_with_super_segments() {
 }
 
 #[test]
+fn the_whole_stack_passes_all_scripts() {
+    all_pass_on(&Whole);
+}
+
+#[test]
 fn linux_agrees_or_the_script_says_why_not() {
     if let Err(why) = linux::available() {
         return in_user_namespace(&why);
@@ -64,8 +70,9 @@ fn linux_agrees_or_the_script_says_why_not() {
             scope.spawn(|| {
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let engine = verdict(script, Some(&Engine::Segments));
+                    let whole = verdict(script, Some(&Whole));
                     let linux = verdict(script, None);
-                    let row = Row { script: script.name.clone(), engine, linux };
+                    let row = Row { script: script.name.clone(), engine, whole, linux };
                     rows.lock().expect("no panic under this lock").push(row);
                 }
             });
@@ -90,15 +97,20 @@ fn in_user_namespace(why: &str) {
     if std::env::var_os(INSIDE).is_some() {
         return skip("");
     }
-    let exe = std::env::current_exe().expect("the path of this test");
-    let again = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--"])
-        .arg(exe)
+    let as_root = |command: &mut Command| {
+        command.args(["--user", "--map-root-user", "--"]);
+    };
+    let mut probe = Command::new("unshare");
+    as_root(&mut probe);
+    if !probe.arg("true").output().is_ok_and(|o| o.status.success()) {
+        return skip("; nor may this user make user namespaces (unshare --user)");
+    }
+    let mut again = Command::new("unshare");
+    as_root(&mut again);
+    let status = again
+        .arg(std::env::current_exe().expect("the path of this test"))
         .args(["--exact", "linux_agrees_or_the_script_says_why_not", "--nocapture"])
         .env(INSIDE, "1")
         .status();
-    match again {
-        Ok(status) => assert!(status.success(), "the scripts failed on Linux, in a user namespace: {status}"),
-        Err(e) => skip(&format!("; nor is there a user namespace: unshare: {e}")),
-    }
+    assert!(status.is_ok_and(|s| s.success()), "the scripts failed on Linux, in a user namespace: see above");
 }

@@ -1,6 +1,6 @@
 use std::process::{Command, Stdio};
 
-use crate::{Namespace, SERVER, Stack, TAP, zygix};
+use crate::{Namespace, PORT, SERVER, Stack, TAP, zygix};
 
 /// What is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,16 +47,16 @@ impl Serve {
     /// the end of its standard input is the server's end, so none outlives the test.
     pub(crate) fn command(&self, namespace: &Namespace) -> Command {
         let mut command = Command::new(zygix());
-        command.args(self.arguments()).args(["-p", &crate::PORT.to_string(), "--supervised"]);
-        match self.stack {
-            Stack::Linux => command.args(["-l", &SERVER.to_string()]),
-            Stack::Zygix | Stack::Software => command.args(["--netns", namespace.name()]),
-        };
+        command.args(self.arguments()).arg("--supervised");
+        if self.stack.is_ours() {
+            command.args(["--netns", namespace.name()]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// What comes after `zygix`, as a user would write it: neither supervised nor in a named namespace.
+    pub fn arguments(&self) -> Vec<String> {
         let (app, mode) = match self.app {
             App::Kv => ("kv", ""),
             App::Echo => ("echo", "--mode echo"),
@@ -66,9 +66,9 @@ impl Serve {
         let stack = match self.stack {
             Stack::Zygix => format!("--nic tap:{TAP} --addr {SERVER}/24"),
             Stack::Software => format!("--nic tap:{TAP} --addr {SERVER}/24 --steering software"),
-            Stack::Linux => "--stack linux-partitioned".to_owned(),
+            Stack::Linux => format!("--stack linux-partitioned -l {SERVER}"),
         };
-        let line = format!("serve {app} {mode} {stack} -t {}", self.threads);
+        let line = format!("serve {app} {mode} {stack} -p {PORT} -t {}", self.threads);
         line.split_whitespace().map(str::to_owned).chain(self.more.iter().cloned()).collect()
     }
 }

@@ -45,7 +45,7 @@ pub use command::{App, Serve};
 pub use namespace::Namespace;
 pub use rig::{CLIENT, PORT, Rig, SERVER, TAP};
 pub use run::{Ran, finish, run};
-pub use server::{Ended, Server};
+pub use server::{Counters, Ended, Server};
 pub use stack::Stack;
 pub use text::Text;
 

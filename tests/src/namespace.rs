@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -13,10 +13,14 @@ use crate::os;
 const PREFIX: &str = "zxt-";
 const DIRECTORY: &str = "/run/netns";
 
-/// A named network namespace with its loopback up. Dropping it ends every process in it, and with them the
-/// interfaces; what a killed test run left behind is swept away by the next one.
+/// A network namespace: a named one of ours, with its loopback up, or that of a process.
+///
+/// Dropping one of ours ends every process in it, and with them the interfaces; what a killed test run left behind is
+/// swept away by the next one.
 pub struct Namespace {
     name: String,
+    path: PathBuf,
+    ours: bool,
 }
 
 impl Namespace {
@@ -30,12 +34,18 @@ impl Namespace {
         SWEEP.call_once(sweep);
         let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         netns::create_named(&name).expect("root can make a namespace");
-        let namespace = Namespace { name };
+        let path = Path::new(DIRECTORY).join(&name);
+        let namespace = Namespace { name, path, ours: true };
         namespace.inside(|| link::up("lo").expect("every namespace has a loopback"));
         namespace
     }
 
-    /// Its name, as `ip netns` shows it.
+    /// The one that a process lives in. It stays as long as that.
+    pub fn of(pid: u32) -> Namespace {
+        Namespace { name: format!("of-{pid}"), path: format!("/proc/{pid}/ns/net").into(), ours: false }
+    }
+
+    /// Its name; if it is ours, `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -43,7 +53,8 @@ impl Namespace {
     /// Runs `f` in a thread in this namespace: sockets made there belong to it wherever they are used afterwards.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let enter_and_run = || {
-            netns::enter_named(&self.name).expect("the namespace is there as long as its value");
+            let namespace = fs::File::open(&self.path).expect("the namespace is there as long as its value");
+            netns::enter(namespace).expect("root may");
             f()
         };
         std::thread::scope(|scope| match scope.spawn(enter_and_run).join() {
@@ -70,7 +81,9 @@ impl Default for Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        remove(&self.name);
+        if self.ours {
+            remove(&self.name);
+        }
     }
 }
 

@@ -44,6 +44,11 @@ impl Rig {
         Ok(Rig { server, namespace, stack: serve.stack })
     }
 
+    /// A server that runs already, with clients in its network namespace.
+    pub fn around(server: Server, namespace: Namespace, stack: Stack) -> Rig {
+        Rig { server, namespace, stack }
+    }
+
     /// What it runs on.
     pub fn stack(&self) -> Stack {
         self.stack
@@ -132,7 +137,7 @@ impl Rig {
         assert!(self.server.is_alive(), "the server ended:\n{}", self.server.log());
         let log = self.server.log();
         assert!(!log.contains("panicked"), "something panicked:\n{log}");
-        assert_eq!(self.server.counters().get("panics").copied().unwrap_or(0), 0, "panics are counted:\n{log}");
+        assert_eq!(self.server.counters().0.get("panics").copied().unwrap_or(0), 0, "panics are counted:\n{log}");
     }
 }
 

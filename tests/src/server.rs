@@ -36,6 +36,39 @@ pub struct Ended {
     pub log: String,
 }
 
+/// What a server has counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counters(pub BTreeMap<String, u64>);
+
+impl Counters {
+    /// A counter of each elastic thread, in their order.
+    pub fn per_core(&self, name: &str) -> Vec<u64> {
+        (0..).map_while(|core| self.0.get(&format!("core{core}.{name}")).copied()).collect()
+    }
+
+    /// The sum of a counter over all elastic threads. One that is absent has counted nothing.
+    pub fn total(&self, name: &str) -> u64 {
+        let of_a_core = |full: &str| full.strip_prefix("core").and_then(|f| f.split_once('.')).is_some_and(|(_, n)| n == name);
+        self.0.iter().filter(|(full, _)| of_a_core(full)).map(|(_, n)| n).sum()
+    }
+
+    /// Frames dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.total(&format!("drop.{reason}"))
+    }
+
+    /// All reasons for which frames were dropped, with their numbers.
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops = BTreeMap::new();
+        for (name, n) in &self.0 {
+            if let Some((_, reason)) = name.split_once(".drop.") {
+                *drops.entry(reason.to_owned()).or_default() += n;
+            }
+        }
+        drops
+    }
+}
+
 impl Server {
     /// Starts `command` in `namespace` and waits until it accepts connections.
     ///
@@ -84,18 +117,18 @@ impl Server {
         lock(&self.log).clone()
     }
 
-    /// Its counters.
+    /// Its counters, by name; those of elastic threads as `core0.rx_frames`, `core1.drop.checksum`.
     ///
     /// # Panics
     /// When it does not tell.
     #[track_caller]
-    pub fn counters(&self) -> BTreeMap<String, u64> {
+    pub fn counters(&self) -> Counters {
         let mut process = lock(&self.process);
         let stdin = process.child.stdin.as_mut().expect("it was not asked to end yet");
         stdin.write_all(b"stats\n").expect("the server is alive");
         let answer = process.answers.recv_timeout(PATIENCE).expect("the server tells its counters");
         let all = answer.as_object().expect("counters are an object");
-        all.iter().filter_map(|(name, n)| Some((name.clone(), n.as_u64()?))).collect()
+        Counters(all.iter().filter_map(|(name, n)| Some((name.clone(), n.as_u64()?))).collect())
     }
 
     /// Memory that is resident now, in bytes.
@@ -149,15 +182,20 @@ impl Drop for Server {
     }
 }
 
-/// Copies a stream into the log line by line; lines that are JSON objects are answers.
+/// Copies a stream into the log line by line; lines that are JSON objects are answers, and those with counters no news.
 fn follow(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>, answers: mpsc::Sender<Value>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
-            lock(&log).push_str(&format!("{line}\n"));
-            if let Ok(answer @ Value::Object(_)) = serde_json::from_str(&line) {
-                // Nobody waits any more when the test is over.
-                let _ = answers.send(answer);
+            match serde_json::from_str(&line) {
+                Ok(answer @ Value::Object(_)) => {
+                    if answer["ready"].is_string() {
+                        lock(&log).push_str(&format!("{line}\n"));
+                    }
+                    // Nobody waits any more when the test is over.
+                    let _ = answers.send(answer);
+                }
+                _ => lock(&log).push_str(&format!("{line}\n")),
             }
         }
     })

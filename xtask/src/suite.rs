@@ -59,7 +59,8 @@ impl Suite {
             command.arg("--show-output").current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
             command.envs(env.iter().map(|(name, value)| (name, value)));
             shell::run_within(&mut command, &log, Some(LIMIT)).with_context(|| {
-                format!("test {} of crate {}; alone: cargo test -p {0}", program.target, program.package)
+                let Program { package, target, .. } = program;
+                format!("tests `{target}` of crate {package}; alone: cargo test -p {package}")
             })?;
             let output = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
             let verdicts = verdicts::read(&String::from_utf8_lossy(&output));

@@ -73,6 +73,10 @@ impl Conn {
         Conn { protocol: Protocol::Unknown, finished: false, state: State::Command, sending: None }
     }
 
+    pub(crate) fn is_refused(&self) -> bool {
+        self.protocol == Protocol::Refused
+    }
+
     pub(crate) fn refused() -> Conn {
         Conn { protocol: Protocol::Refused, ..Conn::new() }
     }

@@ -185,6 +185,11 @@ impl Service for Kv {
         None
     }
 
+    /// Whoever is not served is told so at once, as memcached does.
+    fn opened(&self, cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
+        if conn.is_refused() { self.writable(cx, conn, tx) } else { Next::Read }
+    }
+
     fn recv(&self, cx: &mut Cx<'_, Self>, conn: &mut Conn, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
         let mut turn = self.turn(cx, tx);
         let next = conn.run(&mut turn, rx);

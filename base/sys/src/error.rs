@@ -4,15 +4,14 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 /// A refusal by the operating system: which call, on what, why, and what a person can do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("{call}{}: {source}{}", Detail(" of ", on), Detail("; ", remedy))]
+#[error("{call}{}: {cause}{}", Detail(" of ", on), Detail("; ", remedy))]
 pub struct SysError {
     /// The system call, as its manual page is named.
     pub call: &'static str,
     /// What it was applied to (an interface, a file), or empty.
     pub on: String,
-    /// The cause.
-    #[source]
-    pub source: io::Error,
+    /// The cause. It is part of the message, and so no further link of the chain.
+    pub cause: io::Error,
     /// What to do about it, or empty.
     pub remedy: &'static str,
 }
@@ -41,7 +40,7 @@ impl SysError {
         SysError {
             call,
             on: String::new(),
-            source,
+            cause: source,
             remedy: "",
         }
     }
@@ -72,18 +71,18 @@ impl SysError {
 
     /// The kernel's error number, if it was the kernel that refused.
     pub fn errno(&self) -> Option<i32> {
-        self.source.raw_os_error()
+        self.cause.raw_os_error()
     }
 
     /// Whether a privilege is missing.
     pub fn is_permission(&self) -> bool {
-        self.source.kind() == io::ErrorKind::PermissionDenied
+        self.cause.kind() == io::ErrorKind::PermissionDenied
     }
 }
 
 impl From<SysError> for io::Error {
     fn from(e: SysError) -> io::Error {
-        io::Error::new(e.source.kind(), e)
+        io::Error::new(e.cause.kind(), e)
     }
 }
 

@@ -72,7 +72,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            sealed_len(&fd).unwrap_err().source.kind(),
+            sealed_len(&fd).unwrap_err().cause.kind(),
             std::io::ErrorKind::InvalidData
         );
         assert!(sealed_len(File::open("/proc/self/status").unwrap()).is_err());

@@ -1,6 +1,6 @@
 //! The application's side of the gate: it is handed a batch, and answers with syscalls.
 
-use abi::{Code, Cookie, Handle, Peer, Syscall};
+use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
 use mem::{MbufQueue, Pool};
 use netstack::{Batch, Datagram, Entry};
 use units::Nanos;
@@ -78,12 +78,15 @@ impl<'a> BatchView<'a> {
         self.arena
     }
 
-    /// Accepts a knock.
+    /// Accepts the knock of entry `i`, which may be written to from then on.
     ///
     /// # Errors
     /// [`Code::NoMem`]: the batch holds no more syscalls. So with all calls below.
-    pub fn accept(&mut self, handle: Handle, cookie: Cookie) -> Result<(), Code> {
-        self.batch.call(Syscall::Accept { handle, cookie })
+    pub fn accept(&mut self, i: usize, cookie: Cookie) -> Result<(), Code> {
+        let handle = self.batch.entry(i).handle;
+        self.batch.call(Syscall::Accept { handle, cookie })?;
+        self.batch.accepted(i, cookie);
+        Ok(())
     }
 
     /// Sends of `queue` what the window of entry `i` admits, cutting a buffer in two if it must; the rest stays in `queue`.
@@ -146,6 +149,16 @@ impl<'a> BatchView<'a> {
     /// Opens a connection.
     pub fn connect(&mut self, cookie: Cookie, dst: std::net::SocketAddr) -> Result<(), Code> {
         self.batch.call(Syscall::Connect { cookie, dst })
+    }
+
+    /// Puts whole buffers into the scatter-gather array, for a syscall made by [`BatchView::raw`].
+    pub fn gather(&mut self, queue: &mut MbufQueue) -> TxRange {
+        self.batch.gather(queue, u32::MAX).0
+    }
+
+    /// Any syscall, as it stands: for libraries in other languages, whose arguments nobody has looked at yet.
+    pub fn raw(&mut self, call: Syscall) -> Result<(), Code> {
+        self.batch.call(call)
     }
 
     /// Sends all of `queue` as one datagram.

@@ -241,6 +241,13 @@ impl Batch {
         self.calls.iter().copied().zip(self.returns.iter().copied())
     }
 
+    /// The application accepted the connection of entry `i`: the rest of the batch may name it by its cookie.
+    pub fn accepted(&mut self, i: usize, cookie: Cookie) {
+        if let Some(e) = self.entries.get_mut(i) {
+            e.cookie = cookie;
+        }
+    }
+
     /// The application used `bytes` of the window that entry `i` was promised.
     #[inline]
     pub fn used_window(&mut self, i: usize, bytes: u32) {

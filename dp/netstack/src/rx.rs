@@ -63,7 +63,7 @@ impl<Q: Queue> Stack<Q> {
                 if packet.ip.protocol == ipv4::TCP {
                     self.tcp_arrives(frame, &packet, tuple, group, now)
                 } else {
-                    self.udp_arrives(frame, &packet, tuple)
+                    self.udp_arrives(frame, &packet, tuple, now)
                 }
             }
             ipv4::ICMP => self.icmp_arrives(frame, &packet, now),

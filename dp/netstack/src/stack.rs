@@ -53,6 +53,8 @@ pub struct Stack<Q> {
     /// Transmit buffers whose bytes were acknowledged, to go home with the next pass.
     pub(crate) freed: MbufQueue,
     pub(crate) next_port: u16,
+    /// Before this instant no further ICMP error is sent.
+    pub(crate) next_icmp_error: Nanos,
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
 }
@@ -88,6 +90,7 @@ impl<Q: Queue> Stack<Q> {
             mail_swap: Vec::with_capacity(256),
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,
+            next_icmp_error: Nanos::ZERO,
             cookies_until: Nanos::ZERO,
             small,
             metrics: shared.metrics(core).clone(),

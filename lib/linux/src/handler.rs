@@ -20,6 +20,7 @@ const TX_COUNT: u32 = (4 * SEND_CAP / TX_BYTES) as u32;
 
 /// Which handler to call.
 pub(crate) enum Call<M> {
+    Opened,
     Connected,
     Writable,
     Timer,
@@ -125,6 +126,7 @@ impl<S: Service> Env<S> {
         let mut cx = Cx::new(&mut self.core, self.now, ConnRef::new(me), &mut self.ops);
         let (service, state) = (&self.service, &mut conn.state);
         let next = catch_unwind(AssertUnwindSafe(|| match call {
+            Call::Opened => service.opened(&mut cx, state, &mut tx),
             Call::Connected => service.connected(&mut cx, state, &mut tx),
             Call::Writable => service.writable(&mut cx, state, &mut tx),
             Call::Timer => service.timer(&mut cx, state, &mut tx),

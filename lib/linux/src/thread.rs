@@ -111,7 +111,9 @@ impl<S: Service> Thread<S> {
                     match self.env.accept(&peer) {
                         Some(state) => {
                             self.env.counters.accepted.inc();
-                            self.admit(Conn::new(stream, peer, state, false));
+                            if let Some(who) = self.admit(Conn::new(stream, peer, state, false)) {
+                                self.call(who, Call::Opened);
+                            }
                         }
                         None => {
                             self.env.counters.rejected.inc();

@@ -80,6 +80,7 @@ pub struct ServiceApp<S: Service> {
 
 /// Which handler to call.
 enum Call<M> {
+    Opened,
     Recv,
     Connected,
     Writable,
@@ -155,8 +156,11 @@ impl<S: Service> ServiceApp<S> {
         }
         let accepted = catch_unwind(AssertUnwindSafe(|| common.service.accept(&mut self.core, &peer))).ok().flatten();
         let refused = match accepted.map(|conn| common.records.open(conn)) {
-            Some(Ok(cookie)) => match view.accept(handle, cookie) {
-                Ok(()) => return,
+            Some(Ok(cookie)) => match view.accept(i, cookie) {
+                Ok(()) => {
+                    self.call(common, view, i, Call::Opened);
+                    return self.send(common, view, i);
+                }
                 Err(_) => {
                     self.give_back(common, cookie, Dead::NoResources);
                     true
@@ -240,6 +244,7 @@ impl<S: Service> ServiceApp<S> {
         let shows_end = fin && matches!(what, Call::Recv);
         let service = &*common.service;
         let next = catch_unwind(AssertUnwindSafe(|| match what {
+            Call::Opened => service.opened(&mut cx, conn, &mut tx),
             Call::Recv => service.recv(&mut cx, conn, &mut rx, &mut tx),
             Call::Connected => service.connected(&mut cx, conn, &mut tx),
             Call::Writable => service.writable(&mut cx, conn, &mut tx),

@@ -49,6 +49,12 @@ pub trait Service: Send + Sync + Sized + 'static {
     /// A peer has opened a connection (`knock`). `None` rejects it with a reset.
     fn accept(&self, core: &mut Self::Core, peer: &Peer) -> Option<Self::Conn>;
 
+    /// An accepted connection can be written to: the place to speak first, as a mail or database server does.
+    fn opened(&self, cx: &mut Cx<'_, Self>, conn: &mut Self::Conn, tx: &mut Reply<'_>) -> Next {
+        let _ = (cx, conn, tx);
+        Next::Read
+    }
+
     /// Bytes have come, or the peer has finished (`rx.fin()`), or there is room again for a handler that lacked it.
     ///
     /// Not called while more than [`SEND_MARK`](crate::SEND_MARK) bytes of earlier replies wait unsent.

@@ -68,7 +68,7 @@ fn existing(name: &str) -> Result<bool, TapError> {
     match info.tun {
         None => {
             let kind = if info.kind.is_empty() {
-                "piece of hardware".to_owned()
+                "loopback or a piece of hardware".to_owned()
             } else {
                 info.kind
             };

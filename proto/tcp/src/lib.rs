@@ -30,7 +30,7 @@
 //! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
 //! | `congestion` | slow start, congestion avoidance, NewReno (RFC 5681, 6582) |
 //! | `sack` | the scoreboards of sender and receiver (RFC 2018, 6675) |
-//! | `listen` | a half-open passive connection in 32 bytes |
+//! | `listen` | a half-open passive connection in 40 bytes |
 //! | `cookie` | SYN cookies: a half-open connection in no bytes at all (RFC 4987) |
 //! | `isn` | initial sequence numbers (RFC 6528), timestamp offsets |
 //! | `outcome` | the answers: `Arrival`, `Emit`, `Events`, `CloseReason`, `DropReason` |

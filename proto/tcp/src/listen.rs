@@ -1,4 +1,4 @@
-//! A half-open passive connection: SYN-RECEIVED (RFC 9293 section 3.10.7.2 and 3.10.7.4) in 32 bytes.
+//! A half-open passive connection: SYN-RECEIVED (RFC 9293 section 3.10.7.2 and 3.10.7.4) in 40 bytes.
 //!
 //! The caller's listener keeps these in a bounded table under their tuples; when it is full, [`crate::SynCookies`] take over.
 //!
@@ -34,7 +34,7 @@ pub struct HalfOpen {
     retries: u8,
 }
 
-const _: () = assert!(size_of::<HalfOpen>() <= 48);
+const _: () = assert!(size_of::<HalfOpen>() == 40);
 
 /// What a segment does to a half-open connection.
 #[derive(Clone, Debug)]

@@ -139,8 +139,7 @@ impl Tcb {
         if from == self.snd_una {
             self.clear(Bits::HEAD_LOST);
         }
-        // Karn (RFC 6298 section 3): no sample from what was sent twice.
-        self.clear(Bits::TIMING);
+        self.time_again(now, end);
         if self.rtx_at == Nanos::MAX {
             self.arm_retransmit(now, cfg);
         }
@@ -170,6 +169,8 @@ impl Tcb {
             self.time_segment(now, self.snd_nxt);
         } else {
             self.clear(Bits::TIMING);
+            // Whether there are timestamps is not known before the answer.
+            self.time_segment(now, self.snd_nxt);
         }
         self.arm_retransmit(now, cfg);
         self.last_snd = stamp(now);

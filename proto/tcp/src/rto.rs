@@ -1,10 +1,12 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 //!
-//! One segment per round trip is timed on the caller's clock, to the nanosecond, unless something was sent again (Karn).
-//! Timestamps (RFC 7323 section 4) step in where Karn's rule leaves no sample: after a retransmission.
+//! One segment per round trip is timed on the caller's clock, to the nanosecond. A segment that is sent again is timed only if
+//! there are timestamps (RFC 7323), whose echo then tells which of its transmissions was acknowledged (Karn's question, RFC
+//! 6298 section 3).
 //!
-//! Deviation: RFC 7323 section 4.1 would sample by timestamps only. Their clock ticks in milliseconds, which is 10 to
-//! 100 round trips of a data centre.
+//! Deviation: RFC 7323 section 4.1 would take the sample itself from the echo. Its clock ticks in milliseconds, 10 to 100
+//! round trips of a data centre; and an ACK that was lost and is given again echoes the first arrival, which would count
+//! the timeout in between as a round trip.
 
 use units::Nanos;
 use wire::Seq;
@@ -38,29 +40,31 @@ impl Tcb {
         }
     }
 
-    /// Takes the sample that an ACK of new data gives, if it gives one. `again`: some of it had been sent again.
-    #[inline]
-    pub(crate) fn sample_rtt(&mut self, now: Nanos, cfg: &Config, ack: Seq, ts: Option<Timestamps>, again: bool) {
-        if self.has(Bits::TIMING) {
-            if ack.ge(self.rtt_seq) {
-                self.clear(Bits::TIMING);
-                self.measured(cfg, now - self.rtt_at);
-            }
-        } else if again {
-            self.sample_by_timestamp(now, cfg, ts);
+    /// As [`Tcb::time_segment`], for what is sent again.
+    pub(crate) fn time_again(&mut self, now: Nanos, end: Seq) {
+        if self.has(Bits::TS) {
+            self.time_segment(now, end);
+        } else {
+            self.clear(Bits::TIMING);
         }
     }
 
-    /// RFC 7323 section 4.1: "TSecr of an ACK that advances the left edge".
-    #[cold]
-    fn sample_by_timestamp(&mut self, now: Nanos, cfg: &Config, ts: Option<Timestamps>) {
-        if let Some(ts) = ts.filter(|ts| self.has(Bits::TS) && ts.ecr != 0) {
-            let ticks = self.ts_now(now).wrapping_sub(ts.ecr);
-            // The peer's echo is not to be trusted with more than we could have waited.
-            if u64::from(ticks) <= cfg.rto_max.millis() {
-                self.measured(cfg, Nanos::from_millis(u64::from(ticks.max(1))));
+    /// Takes the sample that an ACK of new data gives, if it gives one. `again`: the timed segment was sent before.
+    #[inline]
+    pub(crate) fn sample_rtt(&mut self, now: Nanos, cfg: &Config, ack: Seq, ts: Option<Timestamps>, again: bool) {
+        if self.has(Bits::TIMING) && ack.ge(self.rtt_seq) {
+            self.clear(Bits::TIMING);
+            if !again || self.echoes_timed(ts) {
+                self.measured(cfg, now - self.rtt_at);
             }
         }
+    }
+
+    /// Whether an ACK was caused by the timed transmission, or a later one, and not by an earlier one.
+    #[cold]
+    fn echoes_timed(&self, ts: Option<Timestamps>) -> bool {
+        let sent = self.ts_now(self.rtt_at);
+        ts.is_some_and(|ts| self.has(Bits::TS) && ts.ecr.wrapping_sub(sent) as i32 >= 0)
     }
 
     /// RFC 6298 section 2.2 and 2.3, in microseconds, srtt scaled by 8 and rttvar by 4 so that the gains are shifts.
@@ -78,7 +82,10 @@ impl Tcb {
         }
         // Section 2.3: RTO = SRTT + max(G, K * RTTVAR); G is a tick of the timing wheel, 16 us.
         let rto = (self.srtt8 >> 3).saturating_add(self.rttvar4.max(16));
-        self.rto_us = u64::from(rto).clamp(cfg.rto_min.micros(), cfg.rto_max.micros().max(cfg.rto_min.micros())) as u32;
+        // RFC 6298 sections 2.4 and 2.5.
+        let least = u32::try_from(cfg.rto_min.micros()).unwrap_or(u32::MAX);
+        let most = u32::try_from(cfg.rto_max.micros()).unwrap_or(u32::MAX);
+        self.rto_us = rto.min(most).max(least);
         // Karn: the backed-off timeout stays until there is a sample.
         self.backoff = 0;
     }

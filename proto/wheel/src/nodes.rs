@@ -43,6 +43,8 @@ impl TimerId {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
+    /// What was asked for; the vector may have reserved more.
+    limit: usize,
     free: u32,
     armed: usize,
 }
@@ -50,11 +52,7 @@ pub(crate) struct Nodes {
 impl Nodes {
     pub(crate) fn with_capacity(n: usize) -> Nodes {
         assert!(n < NIL as usize, "a wheel's timers are counted in 32 bits");
-        Nodes {
-            nodes: Vec::with_capacity(n),
-            free: NIL,
-            armed: 0,
-        }
+        Nodes { nodes: Vec::with_capacity(n), free: NIL, armed: 0 }
     }
 
     pub(crate) fn armed(&self) -> usize {
@@ -78,16 +76,9 @@ impl Nodes {
             let at = self.free;
             self.free = self.node(at).next;
             at
-        } else if self.nodes.len() < self.nodes.capacity() {
+        } else if self.nodes.len() < self.limit {
             let at = self.nodes.len() as u32;
-            self.nodes.push(Node {
-                tick,
-                token,
-                next: NIL,
-                prev: NIL,
-                generation: 0,
-                place: FREE,
-            });
+            self.nodes.push(Node { tick, token, next: NIL, prev: NIL, generation: 0, place: FREE });
             at
         } else {
             return None;

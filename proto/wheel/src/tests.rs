@@ -35,20 +35,7 @@ fn a_deadline_in_the_past_fires_at_the_next_tick() {
 
 #[test]
 fn each_level_and_beyond_the_horizon() {
-    let ticks = [
-        0,
-        1,
-        255,
-        256,
-        257,
-        65_535,
-        65_536,
-        70_000,
-        (1 << 24) - 1,
-        1 << 24,
-        (1 << 25) + 12_345,
-        5 << 24,
-    ];
+    let ticks = [0, 1, 255, 256, 257, 65_535, 65_536, 70_000, (1 << 24) - 1, 1 << 24, (1 << 25) + 12_345, 5 << 24];
     for start in [0, 1, 200, 256, 65_535, 65_536 * 3 + 77] {
         let mut w = Wheel::with_capacity(ticks.len());
         advance(&mut w, start * TICK);
@@ -56,10 +43,7 @@ fn each_level_and_beyond_the_horizon() {
             w.arm(Nanos((start + 1 + t) * TICK), t).unwrap();
         }
         for t in ticks {
-            assert!(
-                advance(&mut w, (start + 1 + t) * TICK - 1).is_empty(),
-                "{t} from {start}: early"
-            );
+            assert!(advance(&mut w, (start + 1 + t) * TICK - 1).is_empty(), "{t} from {start}: early");
             assert_eq!(advance(&mut w, (start + 1 + t) * TICK), [t], "from {start}");
         }
     }
@@ -91,10 +75,7 @@ fn capacity_is_a_typed_answer_and_comes_back() {
     assert!(w.cancel(a));
     assert!(!w.cancel(a), "cancelled twice");
     let c = w.arm(Nanos(2 * TICK), 3).unwrap();
-    assert!(
-        !w.rearm(a, Nanos(0)),
-        "an old name must not reach the node's next life"
-    );
+    assert!(!w.rearm(a, Nanos(0)), "an old name must not reach the node's next life");
     assert_eq!(advance(&mut w, 2 * TICK), [2, 3]);
     assert!(!w.cancel(c), "fired");
 }
@@ -114,11 +95,7 @@ fn a_budget_bounds_the_work_and_the_rest_follows() {
         calls += 1;
     }
     assert_eq!(tokens, (0..1000).collect::<Vec<_>>());
-    assert_eq!(
-        calls,
-        2000usize.div_ceil(16),
-        "each was re-filed once and fired once"
-    );
+    assert_eq!(calls, 2000usize.div_ceil(16), "each was re-filed once and fired once");
 }
 
 #[derive(Clone, Debug)]
@@ -130,12 +107,7 @@ enum Op {
 }
 
 fn span() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        0..10 * TICK,
-        0..600 * TICK,
-        0..200_000 * TICK,
-        0..(3 << 24) * TICK
-    ]
+    prop_oneof![0..10 * TICK, 0..600 * TICK, 0..200_000 * TICK, 0..(3 << 24) * TICK]
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -85,8 +85,7 @@ impl Wheel {
     /// 4 ms, else it is when a slot must be re-filed, some time before the deadline. `None` when nothing is armed.
     /// Constant time.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.next_stop()
-            .map(|tick| Nanos(tick.saturating_mul(Wheel::TICK.0)))
+        self.next_stop().map(|tick| Nanos(tick.saturating_mul(Wheel::TICK.0)))
     }
 
     /// Works off what is due at `now`, calling `fired` with each token in the order of ticks, and within a tick in the
@@ -178,8 +177,7 @@ impl Wheel {
             (2, slot_of(self.current, 2).wrapping_sub(1))
         };
         self.nodes.node_mut(at).place = (level << BITS) as u16 | u16::from(slot);
-        self.nodes
-            .append(&mut self.heads[level][usize::from(slot)], at);
+        self.nodes.append(&mut self.heads[level][usize::from(slot)], at);
         self.occupied[level].set(slot);
     }
 

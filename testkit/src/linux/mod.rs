@@ -12,16 +12,16 @@ mod socket;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddrV4;
+use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
 use units::Nanos;
-use wire::checksum::Sum;
-use wire::ipv4;
-use wire::tcp::{CHECKSUM_OFFSET, Header, Segment};
+use wire::tcp::Segment;
 
+use crate::packet;
 use crate::run::{Failure, Run, run};
 use crate::script::{Call, Check, Config, Kind, Script};
-use crate::subject::{Heard, LOCAL, LOCAL_PORT, Pace, REMOTE, REMOTE_PORT, Subject};
+use crate::subject::{Heard, LOCAL, LOCAL_PORT, Pace, REMOTE, REMOTE_PORT, Refusal, Subject};
 use socket::User;
 
 const INTERFACE: &str = "script";
@@ -42,7 +42,7 @@ pub fn run_on_linux(script: &Script) -> Run {
             Err(why) => {
                 let failure =
                     Failure { line: 0, expected: "a namespace with a TUN interface".into(), got: why, fields: vec![] };
-                return Run { script: script.name.clone(), trace: vec![], failure: Some(failure) };
+                return Run { script: script.name.clone(), trace: vec![], unasked: None, failure: Some(failure) };
             }
         };
         run(script, &mut referee)
@@ -70,23 +70,24 @@ struct Referee {
 impl Referee {
     /// Must run in a thread of its own: it moves into a new namespace.
     fn new(config: &Config) -> Result<Referee, String> {
-        os::enter_new_network().map_err(|e| {
-            format!("no network namespace: {e}; run as root, or in a user namespace: `unshare --user --map-root-user …`")
-        })?;
+        sys::netns::unshare_net().map_err(|e| e.to_string())?;
         for (name, value) in sysctls(config) {
             set_sysctl(&name, &value)?;
         }
         let tun = os::open_tun(INTERFACE).map_err(|e| format!("no TUN interface: {e}; is /dev/net/tun there?"))?;
-        os::bring_up(INTERFACE, LOCAL, config.mss + 40).map_err(|e| format!("interface `{INTERFACE}`: {e}"))?;
+        sys::link::set_mtu(INTERFACE, u32::from(config.mss) + 40)
+            .and_then(|()| sys::link::add_address(INTERFACE, LOCAL, 24))
+            .and_then(|()| sys::link::up(INTERFACE))
+            .map_err(|e| e.to_string())?;
         Ok(Referee { tun, user: User::new(config), began: Instant::now() })
     }
 
     /// The next TCP packet that waits at the interface.
     fn read(&mut self) -> Option<Heard> {
-        let mut packet = [0u8; 65_536];
+        let mut bytes = vec![0u8; 65_536];
         loop {
-            let len = self.tun.read(&mut packet).ok().filter(|&n| n > 0)?;
-            if let Some(heard) = parse(&packet[..len], self.now()) {
+            let len = self.tun.read(&mut bytes).ok().filter(|&n| n > 0)?;
+            if let Some((_, heard)) = packet::parse(&bytes[..len], self.now()) {
                 return Some(heard);
             }
         }
@@ -107,7 +108,7 @@ impl Subject for Referee {
     }
 
     fn inject(&mut self, seg: &Segment, payload: &[u8]) {
-        let packet = emit(seg, payload);
+        let packet = packet::emit(seg, payload, REMOTE_PORT, LOCAL_PORT);
         let written = self.tun.write(&packet).expect("a TUN interface takes packets while it is up");
         assert_eq!(written, packet.len(), "TUN takes packets whole");
     }
@@ -121,7 +122,8 @@ impl Subject for Referee {
             if left == Nanos::ZERO {
                 return None;
             }
-            os::wait_readable(&self.tun, left.duration());
+            // Whatever woke us: the loop looks again.
+            let _ = sys::wait::readable(&[self.tun.as_raw_fd()], left);
         }
     }
 
@@ -129,8 +131,8 @@ impl Subject for Referee {
         std::thread::sleep((until - self.now()).duration());
     }
 
-    fn call(&mut self, call: Call) -> Result<(), String> {
-        self.user.call(call)
+    fn call(&mut self, call: Call) -> Result<(), Refusal> {
+        Ok(self.user.call(call)?)
     }
 
     fn check(&mut self, check: Check) -> Result<(), String> {
@@ -142,61 +144,18 @@ impl Subject for Referee {
     }
 }
 
-/// An IP packet of the stack: `None` if it is not intact TCP.
-fn parse(packet: &[u8], at: Nanos) -> Option<Heard> {
-    let (ip, segment) = ipv4::parse(packet).ok()?;
-    if ip.protocol != ipv4::TCP || (ip.src, ip.dst) != (LOCAL, REMOTE) {
-        return None;
-    }
-    let tcp = Header::parse(segment).ok()?;
-    let payload = &segment[usize::from(tcp.header_len)..];
-    let seg = Segment {
-        seq: tcp.seq,
-        ack: tcp.ack,
-        flags: tcp.flags,
-        wnd: tcp.window,
-        len: payload.len() as u32,
-        opts: tcp.options,
-    };
-    Some(Heard { at, seg, payload: Some(payload.to_vec()) })
-}
-
-/// A packet of the peer.
-fn emit(seg: &Segment, payload: &[u8]) -> Vec<u8> {
-    let header = Header {
-        src_port: REMOTE_PORT,
-        dst_port: LOCAL_PORT,
-        seq: seg.seq,
-        ack: seg.ack,
-        flags: seg.flags,
-        window: seg.wnd,
-        urgent: 0,
-        options: seg.opts,
-        header_len: 0,
-    };
-    let tcp_len = header.wire_len() + payload.len();
-    let mut packet = vec![0; ipv4::HEADER + tcp_len];
-    let ip_len = ipv4::Header::new(REMOTE, LOCAL, ipv4::TCP, tcp_len as u16).emit(&mut packet);
-    let tcp = &mut packet[ip_len..];
-    let header_len = header.emit(tcp);
-    tcp[header_len..].copy_from_slice(payload);
-    let sum = Sum::pseudo_v4(REMOTE, LOCAL, ipv4::TCP, tcp_len as u32).with(tcp).finish();
-    tcp[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&sum.to_be_bytes());
-    packet
-}
-
 /// Brings the namespace's TCP to the rules that scripts are written to.
 fn sysctls(c: &Config) -> Vec<(String, String)> {
     let bit = |b: bool| u8::from(b).to_string();
     let seconds = |n: Nanos| n.as_secs_f64().ceil().to_string();
     let fixed = [
         ("tcp_congestion_control", "reno"),
-        ("tcp_recovery", "0"),          // RACK, where it is not the only way
-        ("tcp_early_retrans", "0"),     // tail loss probes
-        ("tcp_frto", "0"),              // RFC 5682
-        ("tcp_dsack", "0"),             // RFC 2883
-        ("tcp_ecn", "0"),               // RFC 3168
-        ("tcp_comp_sack_nr", "0"),      // a SACK for every segment
+        ("tcp_recovery", "0"),            // RACK, where it is not the only way
+        ("tcp_early_retrans", "0"),       // tail loss probes
+        ("tcp_frto", "0"),                // RFC 5682
+        ("tcp_dsack", "0"),               // RFC 2883
+        ("tcp_ecn", "0"),                 // RFC 3168
+        ("tcp_comp_sack_nr", "0"),        // a SACK for every segment
         ("tcp_syn_linear_timeouts", "0"), // back-off from the first SYN on
         ("tcp_no_metrics_save", "1"),
         ("tcp_moderate_rcvbuf", "0"),

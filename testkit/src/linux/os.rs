@@ -1,4 +1,5 @@
-//! The system calls behind the referee that std does not offer: namespaces, TUN, socket options.
+//! The system calls of the referee that neither std nor `sys` offers: a TUN without Ethernet, sockets that are bound and
+//! have options before they listen or connect.
 //!
 //! # Soundness
 //! Every call passes either plain integers or pointers to local values of `repr(C)` structs of libc together with their
@@ -8,11 +9,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::mem::{size_of, zeroed};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::unix::fs::OpenOptionsExt;
 
 use libc::{c_int, c_void};
 
@@ -20,53 +20,17 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Moves the calling thread (it alone) into a new, empty network namespace, which ends with the thread.
-///
-/// # Errors
-/// `EPERM` without CAP_SYS_ADMIN.
-pub(super) fn enter_new_network() -> io::Result<()> {
-    // SAFETY: takes and keeps no memory; CLONE_NEWNET concerns the calling thread alone.
-    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
-}
-
 /// A new TUN interface (IP packets, no header before them), not blocking.
 ///
 /// # Errors
 /// No `/dev/net/tun`, or no CAP_NET_ADMIN in the namespace.
 pub(super) fn open_tun(name: &str) -> io::Result<std::fs::File> {
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")?;
+    let file = std::fs::File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     let mut request = request_for(name);
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives until the call returns.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
     Ok(file)
-}
-
-/// Gives an interface its MTU and its address (prefix of 24 bits), and brings it up.
-///
-/// # Errors
-/// What the kernel says.
-pub(super) fn bring_up(name: &str, address: Ipv4Addr, mtu: u16) -> io::Result<()> {
-    let socket = socket()?;
-    let fd = socket.as_raw_fd();
-    let mut request = request_for(name);
-    request.ifr_ifru.ifru_mtu = mtu.into();
-    // SAFETY: SIOCSIFMTU reads one ifreq, which lives until the call returns.
-    check(unsafe { libc::ioctl(fd, libc::SIOCSIFMTU, &raw const request) })?;
-    request.ifr_ifru.ifru_addr = generic(address);
-    // SAFETY: SIOCSIFADDR reads one ifreq, which lives until the call returns.
-    check(unsafe { libc::ioctl(fd, libc::SIOCSIFADDR, &raw const request) })?;
-    request.ifr_ifru.ifru_netmask = generic(Ipv4Addr::new(255, 255, 255, 0));
-    // SAFETY: SIOCSIFNETMASK reads one ifreq, which lives until the call returns.
-    check(unsafe { libc::ioctl(fd, libc::SIOCSIFNETMASK, &raw const request) })?;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.
-    check(unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) })?;
-    Ok(())
 }
 
 fn request_for(name: &str) -> libc::ifreq {
@@ -85,15 +49,6 @@ fn inet(address: SocketAddrV4) -> libc::sockaddr_in {
         sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
         sin_zero: [0; 8],
     }
-}
-
-/// An address as `ifreq` wants it.
-fn generic(address: Ipv4Addr) -> libc::sockaddr {
-    let mut data = [0; 14];
-    for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
-        *to = from as libc::c_char;
-    }
-    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
 }
 
 /// A TCP socket, not blocking.
@@ -174,13 +129,4 @@ pub(super) fn readable(socket: impl AsFd) -> io::Result<u32> {
     // SAFETY: FIONREAD writes one int, which lives until the call returns.
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
     Ok(bytes.unsigned_abs())
-}
-
-/// Waits until a descriptor can be read, or for so long.
-pub(super) fn wait_readable(fd: impl AsFd, timeout: Duration) {
-    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // Rounded up, so that a deadline is not awaited by spinning through its last millisecond.
-    let ms = timeout.as_micros().div_ceil(1000).min(60_000) as c_int;
-    // SAFETY: one pollfd, which lives until the call returns. Whatever the outcome, the caller looks again.
-    unsafe { libc::poll(&raw mut poll, 1, ms) };
 }

@@ -27,15 +27,7 @@ pub(super) struct User {
 
 impl User {
     pub(super) fn new(config: &Config) -> User {
-        User {
-            config: config.clone(),
-            listener: None,
-            stream: None,
-            error: None,
-            aborted: false,
-            written: 0,
-            read: 0,
-        }
+        User { config: config.clone(), listener: None, stream: None, error: None, aborted: false, written: 0, read: 0 }
     }
 
     /// Forgets the connection (it has ended); the listener stays.

@@ -22,8 +22,60 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run an application on the dataplane, or on Linux sockets.
     Serve(Serve),
+    /// Send messages to an echo service at the other end of an shm wire
+    #[command(after_help = "\
+Example, in two terminals:
+  zygix serve echo --nic shm:/tmp/wire
+  zygix ping shm:/tmp/wire --conns 100")]
+    Ping(Ping),
     /// Compare the key-value store on both stacks under real load; needs no set-up.
     Demo(Demo),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ping {
+    /// The wire: shm:PATH
+    #[arg(value_name = "NIC")]
+    pub(crate) nic: NicUri,
+
+    /// The other end's address and prefix; ours is the network's first other one
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "198.18.0.2/24")]
+    pub(crate) addr: Network,
+
+    /// The other end's port
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 7007)]
+    pub(crate) port: u16,
+
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) conns: u16,
+
+    /// Bytes per message, at most 1400
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = message_size)]
+    pub(crate) size: Size,
+
+    /// Messages under way per connection
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) depth: u8,
+
+    /// How long
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+
+    /// The core to run on
+    #[arg(long, value_name = "CORE")]
+    pub(crate) pin: Option<usize>,
+
+    /// Write the result to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+fn message_size(text: &str) -> Result<Size, String> {
+    match text.parse::<Size>()? {
+        size if size.0 <= 1400 => Ok(size),
+        _ => Err("at most 1400 bytes".into()),
+    }
 }
 
 #[derive(Args, Debug)]

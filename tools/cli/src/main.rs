@@ -6,6 +6,7 @@
 //! | `values.rs` | sizes, addresses, lists of cores, NICs as they are written there |
 //! | `serve.rs` | `serve`: an application on a stack |
 //! | `serve_zygix.rs` | ... on the dataplane |
+//! | `ping.rs` | `ping`: a client on an shm wire |
 //! | `control.rs` | a server's ready line, its counters, its end |
 //! | `demo/` | `demo`: two servers, one load, a table |
 //!
@@ -15,6 +16,7 @@
 mod args;
 mod control;
 mod demo;
+mod ping;
 mod serve;
 mod serve_zygix;
 mod values;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&serve),
+        Command::Ping(ping) => ping::run(&ping),
         Command::Demo(demo) => demo::run(&demo),
     };
     let Err(e) = done else { return ExitCode::SUCCESS };

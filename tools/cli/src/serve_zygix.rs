@@ -70,11 +70,11 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
         }
         NicUri::Shm(path) => {
             let config = shm::Config { queues: opts.threads, mac: wire::Mac::local(1), ..shm::Config::default() };
-            let listener = shm::Listener::bind(path, &config).with_context(|| format!("shm:{}", path.display()))?;
+            let listener = shm::Listener::bind(path, &config)?;
             control.note(0, &format!("waiting for the other end at {}", path.display()));
             let nic = match listener.accept() {
                 Err(e) if control.stopping() || e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
-                other => other.with_context(|| format!("shm:{}", path.display()))?,
+                other => other?,
             };
             let line = format!("{} at {}:{}, shm wire (emulated)", opts.name, opts.addr.0, opts.port);
             let (mac, mtu) = (wire::Mac(nic.caps().mac), nic.caps().mtu);

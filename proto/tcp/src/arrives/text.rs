@@ -50,7 +50,9 @@ impl Tcb {
 
     fn text_out_of_order(&mut self, text: &Text, keep_ooo: bool, out: &mut Arrival) {
         // RFC 5681 section 4.2: "an immediate duplicate ACK when an out-of-order segment arrives".
-        self.dups_due = self.dups_due.saturating_add(1);
+        // An ACK of data in order that was due before (both came in one batch) is not a duplicate: it goes first.
+        let owed = u8::from(self.has(Bits::ACK_NOW) && self.dups_due == 0);
+        self.dups_due = self.dups_due.saturating_add(1 + owed);
         let (left, right) = self.held.gap_within(text.seq, text.seq + text.len);
         if left == right {
             out.drop = Some(DropReason::Duplicate);

@@ -263,6 +263,26 @@ fn out_of_order_data_is_answered_at_once_and_reported_most_recent_first() {
 }
 
 #[test]
+fn a_small_segment_that_fills_a_gap_is_answered_at_once() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(10, 0, ACK, 10));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 0 from 0"]);
+    let _ = arrive(&mut tcb, T0, &cfg, seg(0, 0, ACK, 10));
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 20 from 0"]);
+}
+
+#[test]
+fn a_batch_of_arrivals_still_gives_every_duplicate_ack() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    for at in [0, 1000, 3000, 4000, 5000] {
+        let _ = arrive(&mut tcb, T0, &cfg, seg(at, 0, ACK, 1000));
+    }
+    assert_eq!(said(&mut tcb, T0, &cfg), ["ack 2000 from 0"; 4], "one that is new, three that are not");
+}
+
+#[test]
 fn held_data_is_trimmed_to_what_is_new_and_bounded() {
     let cfg = with_sack();
     let mut tcb = established(&cfg);
@@ -298,25 +318,5 @@ fn one_loss_in_the_middle_is_repaired_without_a_timeout() {
             let ok = pair.run_until(pair.now + Nanos::from_millis(100), |p| p.ends[1].received.len() == data.len());
             assert!(ok, "sack {sack}, lost data #{lost}: waited for a timeout\n{}", pair.trace.join("\n"));
         }
-    }
-}
-
-#[test]
-fn zz_trace() {
-    let cfg = Config { sack: false, msl: Nanos::from_secs(100), data_retries: 60, ..Config::default() };
-    let wire = Wire { delay: Nanos(50_000), jitter: Nanos(0), loss: 10, duplicate: 0 };
-    let mut pair = Pair::client_and_server(cfg.clone(), cfg, wire, 1);
-    let data = vec![7; 5_000_000];
-    pair.ends[1].close_when_done = false;
-    pair.ends[0].to_send.extend(&data);
-    let mut last = pair.now;
-    while pair.ends[1].received.len() < data.len() {
-        pair.step(Nanos::MAX);
-        if pair.now - last > ms(2000) {
-            let n = pair.trace.len();
-            println!("--- {:?} srtt {:?} {}", pair.now - last, pair.ends[0].tcb().srtt(), pair.ends[0].tcb());
-            for l in &pair.trace[n.saturating_sub(12)..] { println!("{l}"); }
-        }
-        last = pair.now;
     }
 }

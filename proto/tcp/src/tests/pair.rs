@@ -277,7 +277,7 @@ fn run_seed(seed: u64) {
         rng.below(most) as usize
     };
     let bytes = [size(&mut rng), size(&mut rng)];
-    pair.transfer(bytes, Nanos::from_secs(3600));
+    pair.transfer(bytes, Nanos::from_secs(100 + 100 * wire.loss));
 }
 
 proptest! {

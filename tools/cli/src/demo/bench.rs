@@ -16,7 +16,7 @@ use crate::args::Demo;
 pub(crate) const STACKS: [&str; 2] = ["zygix", "linux"];
 
 /// The share of the slower stack's closed-loop throughput at which both are compared: loaded, not saturated.
-const OPEN_SHARE: f64 = 0.5;
+const OPEN_SHARE: f64 = 0.4;
 
 /// The most that one client thread offers in an open loop.
 const OPEN_MAX: f64 = 400_000.0;

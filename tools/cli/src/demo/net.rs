@@ -76,8 +76,10 @@ impl Net {
 /// paces a connection of small requests by what it has seen of it, and adds milliseconds of its own to the tail.)
 fn prepare() -> Result<()> {
     link::up("lo")?;
-    // Where cubic is not to be had the machine's choice stays; it is the same for both stacks.
-    let _ = std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic");
+    // A namespace may choose among what the machine allows it; Reno is always allowed. If even that fails, the machine's
+    // choice stays: it is the same for both stacks.
+    let choose = |name| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", name);
+    let _ = choose("cubic").or_else(|_| choose("reno"));
     Ok(())
 }
 
