@@ -165,12 +165,15 @@ impl Frame {
         let ip_len = usize::from(self.0[IP] & 15) * 4;
         let end = (IP + usize::from(self.u16(IP + 2))).min(self.0.len());
         let l4 = IP + ip_len;
-        if l4 > end || ip_len < 20 {
+        if l4 > self.0.len() || l4 < IP + 12 {
             return self;
         }
         self.put(IP + 10, 0);
         let header = sum(&self.0[IP..l4]);
         self.put(IP + 10, !fold(header));
+        if end < l4 || ip_len < 20 {
+            return self;
+        }
         let (at, pseudo) = match self.0[IP + 9] {
             1 => (l4 + 2, 0),
             6 => (l4 + 16, self.pseudo_sum(end - l4)),

@@ -189,7 +189,6 @@ fn commit(workspace: &Workspace) -> Value {
 
 fn markdown(all: &Value, measured: &[Measured]) -> String {
     let machine = &all["machine"];
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     let mut page = format!(
         "# Bench results\n\nCommit {}, {} x {}, Linux {}.\n",
         text(&all["commit"]),
@@ -198,12 +197,31 @@ fn markdown(all: &Value, measured: &[Measured]) -> String {
         text(&machine["kernel"])
     );
     for m in measured {
-        page += &format!("\n## {}\n\n{}.\n\n    {}\n\n| what | value |\n|---|---|\n", m.name, m.about, m.command);
-        for (what, value) in leaves(&m.result) {
-            page += &format!("| {what} | {} |\n", text(&value));
-        }
+        page += &format!("\n## {}\n\n{}.\n\n    {}\n\n{}", m.name, m.about, m.command, table(&m.result));
     }
     page
+}
+
+/// A result that is a list of rows as a table of them, any other as a table of its values.
+fn table(result: &Value) -> String {
+    let rows: Option<Vec<_>> = result["rows"].as_array().and_then(|rows| rows.iter().map(Value::as_object).collect());
+    if let Some([first, ..]) = rows.as_deref() {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let head = line(first.keys().cloned().collect()) + &line(first.keys().map(|_| "---".to_owned()).collect());
+        let body = rows.iter().flatten().map(|row| line(first.keys().map(|k| text(&row[k.as_str()])).collect()));
+        return head + &body.collect::<String>();
+    }
+    let lines = leaves(result).into_iter().map(|(what, value)| format!("| {what} | {} |\n", text(&value)));
+    "| what | value |\n|---|---|\n".to_owned() + &lines.collect::<String>()
+}
+
+/// A value as a reader wants it: floats to a hundredth.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(s) => s.clone(),
+        Value::Number(n) if n.is_f64() => format!("{:.2}", n.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    }
 }
 
 /// The values of an object, by their paths.
@@ -243,14 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn rows_become_a_table() {
+        let result = json!({"rows": [{"depth": 1, "wire": "shm"}, {"depth": 4, "wire": "shm"}]});
+        assert_eq!(table(&result), "| depth | wire |\n| --- | --- |\n| 1 | shm |\n| 4 | shm |\n");
+    }
+
+    #[test]
     fn results_become_a_page() {
-        let result = json!({"zygix": {"rps": 5, "note": "fast"}, "rows": [1, 2]});
+        let result = json!({"zygix": {"rps": 5, "note": "fast"}, "rounds": [1, 2.125]});
         let m = Measured { name: "usr", about: "a bench", command: "run it".into(), result };
         let all = json!({"machine": {"cpu": "c", "cpus": 2, "kernel": "k"}, "commit": "abc"});
         let page = markdown(&all, &[m]);
         assert!(
             page.contains("| zygix.rps | 5 |")
-                && page.contains("| rows.1 | 2 |")
+                && page.contains("| rounds.1 | 2.12 |")
                 && page.contains("| zygix.note | fast |")
         );
         assert!(page.contains("Commit abc, 2 x c, Linux k.") && page.contains("    run it\n"));

@@ -110,6 +110,7 @@ mod tests {
             name: folder.rsplit('/').next().unwrap().to_owned(),
             folder: folder.to_owned(),
             depends_on: on.iter().map(|s| (*s).to_owned()).collect(),
+            external: vec![],
             roots: vec![],
             examples: vec![],
         };

@@ -99,6 +99,7 @@ mod tests {
             name: "x".into(),
             folder: "base/x".into(),
             depends_on: vec![],
+            external: vec![],
             roots: vec![],
             examples: vec![],
         };

@@ -11,6 +11,9 @@ use crate::workspace::Workspace;
 const LONGEST: usize = 800;
 /// Crates that may contain unsafe code; STYLE.md says why these.
 const UNSAFE_CRATES: [&str; 7] = ["sys", "mem", "sync", "shm", "tap", "testkit", "tests"];
+/// The code map, and the reasons for external crates.
+const MAP: &str = "ARCHITECTURE.md";
+const REASONS: &str = "docs/decisions/0002-dependencies.md";
 /// How far above an unsafe block its reason may stand.
 const REASON_WITHIN: usize = 8;
 /// Marks of unfinished work. Written in two halves, for this file is checked too.
@@ -56,6 +59,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         }
     }
     wrong.extend(same_command(&workspace.root));
+    wrong.extend(unmentioned(workspace));
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
@@ -160,6 +164,20 @@ fn links(text: &str, root: &Path, file: &Path) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Crates that the documents forgot: ours belong on the map, others' need their reason.
+fn unmentioned(workspace: &Workspace) -> Vec<String> {
+    let page = |name: &str| std::fs::read_to_string(workspace.root.join(name)).unwrap_or_default();
+    let (map, reasons) = (page(MAP), page(REASONS));
+    let names = |page: &str, name: &str| page.contains(&format!("`{name}`")) || page.contains(&format!("/{name}`"));
+    let ours =
+        workspace.packages.iter().filter(|p| !names(&map, &p.name)).map(|p| format!("{MAP}: no word of {}", p.folder));
+    let mut others: Vec<&String> = workspace.packages.iter().flat_map(|p| &p.external).collect();
+    others.sort();
+    others.dedup();
+    let others = others.into_iter().filter(|name| !names(&reasons, name));
+    ours.chain(others.map(|name| format!("{REASONS}: no reason for {name}"))).collect()
 }
 
 /// The CI runs what the README tells people to run.

@@ -15,6 +15,8 @@ pub(crate) struct Package {
     pub(crate) folder: String,
     /// Crates of the workspace that it is built with, dev-dependencies left out.
     pub(crate) depends_on: Vec<String>,
+    /// Crates of others that it names, dev-dependencies included.
+    pub(crate) external: Vec<String>,
     /// The sources of its targets, relative to the root: libraries, programs, tests, examples.
     pub(crate) roots: Vec<String>,
     pub(crate) examples: Vec<String>,
@@ -96,6 +98,7 @@ fn package(p: &Value, root: &Path, names: &[&str]) -> Result<Package> {
     let manifest = below(text(p, "manifest_path")?);
     let built_with = |d: &&Value| d["kind"].as_str() != Some("dev");
     let dependencies = list(p, "dependencies").iter().filter(built_with).filter_map(|d| d["name"].as_str());
+    let named = list(p, "dependencies").iter().filter_map(|d| d["name"].as_str());
     let targets = list(p, "targets");
     let is_example = |t: &&Value| list(t, "kind").iter().any(|k| k.as_str() == Some("example"));
     let names_of_targets = targets.iter().filter(is_example).filter_map(|t| t["name"].as_str());
@@ -104,6 +107,7 @@ fn package(p: &Value, root: &Path, names: &[&str]) -> Result<Package> {
         name: text(p, "name")?.to_owned(),
         folder: manifest.strip_suffix("/Cargo.toml").unwrap_or("").to_owned(),
         depends_on: dependencies.filter(|d| names.contains(d)).map(str::to_owned).collect(),
+        external: named.filter(|d| !names.contains(d)).map(str::to_owned).collect(),
         roots: targets.iter().filter_map(|t| t["src_path"].as_str()).map(below).collect(),
         examples: names_of_targets.map(str::to_owned).collect(),
     })
@@ -129,7 +133,7 @@ mod tests {
         let a = w.package("a").unwrap();
         assert_eq!((a.folder.as_str(), a.depends_on.as_slice()), ("base/a", &["b".to_owned()][..]));
         assert_eq!(a.roots, ["base/a/src/lib.rs", "base/a/examples/e.rs"]);
-        assert_eq!(a.examples, ["e"]);
+        assert_eq!((a.examples.as_slice(), a.external.as_slice()), (&["e".to_owned()][..], &["libc".to_owned()][..]));
         assert!(Workspace::of(&serde_json::json!({})).is_err());
     }
 }

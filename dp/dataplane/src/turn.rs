@@ -24,6 +24,9 @@ use crate::view::{App, BatchView};
 /// Bytes of a transmit buffer.
 const TX_BUFFER: u32 = 2048;
 
+/// The batch bound at start: 16 times as many connections may be opened.
+const START: usize = 4096;
+
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
@@ -83,8 +86,11 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// Lets the application open connections before the first turn.
     pub fn start(&mut self, now: Nanos, app: &mut impl App) {
+        // A batch of its own: an application may open more connections now than it ever answers in a turn.
+        let turns = std::mem::replace(&mut self.batch, Batch::new(START));
         app.start(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
         self.complete(now, app);
+        self.batch = turns;
         self.egress(now);
     }
 

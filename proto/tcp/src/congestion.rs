@@ -111,11 +111,9 @@ impl Tcb {
     pub(crate) fn on_duplicate_ack(&mut self) {
         self.dupacks = self.dupacks.saturating_add(1);
         match self.phase {
-            Phase::Open if self.has(Bits::SACK) => {
-                // RFC 6675 section 5 (1) and (2).
-                if self.dupacks >= DUP_THRESH || self.is_lost_below(0) {
-                    self.enter_recovery();
-                }
+            // RFC 6675 section 5 (1) and (2).
+            Phase::Open if self.has(Bits::SACK) && (self.dupacks >= DUP_THRESH || self.is_lost_below(0)) => {
+                self.enter_recovery();
             }
             // RFC 6582 section 3.2 step 2: not when the duplicates may come from what a recovery sent again.
             Phase::Open if self.dupacks == DUP_THRESH && !self.has(Bits::AT_RECOVER) => self.enter_recovery(),
@@ -193,8 +191,9 @@ impl Tcb {
         cwnd.saturating_sub(self.pipe())
     }
 
-    /// The next stretch to send again, if there is one and the window allows: RFC 6675 section 4 "NextSeg ()".
-    pub(crate) fn next_rexmit(&self) -> Option<Rexmit> {
+    /// The next stretch to send again, if there is one and the window allows: RFC 6675 section 4 "NextSeg ()". A segment
+    /// is at most `max_payload` long.
+    pub(crate) fn next_rexmit(&self, max_payload: u32) -> Option<Rexmit> {
         if self.phase == Phase::Open {
             return None;
         }
@@ -203,9 +202,9 @@ impl Tcb {
             let (_, from, to) = self.hole_at_or_after(self.snd_una)?;
             return Some(Rexmit { from, to, rescue: false });
         }
-        let smss = u32::from(self.smss);
+        let segment = u32::from(self.smss).min(max_payload);
         let pipe = self.pipe();
-        if pipe != 0 && pipe.saturating_add(smss) > self.cwnd {
+        if pipe != 0 && pipe.saturating_add(segment) > self.cwnd {
             return None;
         }
         match self.phase {

@@ -115,7 +115,7 @@ impl SynCookies {
     }
 
     fn cookie(&self, tuple: &Tuple, irs: Seq, slot: u64, mss: u32) -> Seq {
-        let mut hasher = self.mac.clone();
+        let mut hasher = self.mac;
         hasher.write_u64(slot);
         hasher.write_u32(irs.0);
         hasher.write_u32(mss);
@@ -124,6 +124,6 @@ impl SynCookies {
     }
 
     fn ts_offset(&self, tuple: &Tuple) -> u32 {
-        hash_tuple(self.offset.clone(), tuple) as u32
+        hash_tuple(self.offset, tuple) as u32
     }
 }

@@ -29,13 +29,13 @@ impl IsnKey {
     /// reused starts above its former life. About 20 ns.
     pub fn isn(&self, now: Nanos, tuple: &Tuple) -> Seq {
         let clock = (now.0 / 4_000) as u32;
-        Seq(hash_tuple(self.isn.clone(), tuple) as u32) + clock
+        Seq(hash_tuple(self.isn, tuple) as u32) + clock
     }
 
     /// What to add to the timestamp clock of a connection (RFC 7323 section 5.4 and 7.1). It depends on the tuple alone, so
     /// that timestamps grow from one life of a tuple to the next.
     pub fn ts_offset(&self, tuple: &Tuple) -> u32 {
-        hash_tuple(self.offset.clone(), tuple) as u32
+        hash_tuple(self.offset, tuple) as u32
     }
 }
 

@@ -53,7 +53,7 @@ impl Tcb {
             self.dups_due = self.dups_due.saturating_sub(1);
             return Some(self.emit_ack(now));
         }
-        if let Some(rexmit) = self.next_rexmit()
+        if let Some(rexmit) = self.next_rexmit(max_payload)
             && let Some(emit) = self.emit_rexmit(now, cfg, rexmit, max_payload)
         {
             return Some(emit);
@@ -96,9 +96,7 @@ impl Tcb {
     fn emit_new(&mut self, now: Nanos, cfg: &Config, n: u32, max_payload: u32, fin: bool) -> Emit {
         let seq = self.snd_nxt;
         self.snd_nxt = seq + n + u32::from(fin);
-        if self.phase == Phase::Open {
-            self.time_segment(now, self.snd_nxt);
-        }
+        self.time_segment(now, self.snd_nxt);
         if self.rtx_at == Nanos::MAX || self.has(Bits::PERSIST) {
             self.arm_retransmit(now, cfg);
         }

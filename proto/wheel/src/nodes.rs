@@ -52,7 +52,7 @@ pub(crate) struct Nodes {
 impl Nodes {
     pub(crate) fn with_capacity(n: usize) -> Nodes {
         assert!(n < NIL as usize, "a wheel's timers are counted in 32 bits");
-        Nodes { nodes: Vec::with_capacity(n), free: NIL, armed: 0 }
+        Nodes { nodes: Vec::with_capacity(n), limit: n, free: NIL, armed: 0 }
     }
 
     pub(crate) fn armed(&self) -> usize {

@@ -123,9 +123,20 @@ fn sum_bytes(bytes: &[u8]) -> u64 {
         }
         sum += lanes.iter().sum::<u64>();
     }
-    let (words, rest) = rest.as_chunks::<4>();
+    // Fewer than 64 bytes, a header for instance: eight at a time, each carry brought round at once.
+    let (words, mut rest) = rest.as_chunks::<8>();
+    sum = halve(sum);
     for word in words {
+        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        sum = added + u64::from(carry);
+    }
+    sum = halve(sum);
+    if let Some((word, less)) = rest.split_first_chunk::<4>() {
         sum += u64::from(u32::from_ne_bytes(*word));
+        rest = less;
+    }
+    if rest.is_empty() {
+        return sum;
     }
     let mut last = [0; 4];
     for (to, from) in last.iter_mut().zip(rest) {

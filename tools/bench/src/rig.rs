@@ -31,7 +31,7 @@ pub(crate) fn configs(batch: usize, max_conns: usize) -> (StackConfig, StackConf
 
 /// A wire whose two NICs have the addresses of [`configs`].
 pub(crate) fn wire() -> std::io::Result<(ShmNic, ShmNic)> {
-    let end = |mac| shm::Config { ring: 4096, mac: Mac::local(mac), ..shm::Config::default() };
+    let end = |mac| shm::Config { ring: 256, mac: Mac::local(mac), ..shm::Config::default() };
     shm::pair(&end(1), &end(2))
 }
 

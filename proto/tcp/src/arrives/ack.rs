@@ -113,8 +113,8 @@ impl Tcb {
         // Our FIN is a sequence number, not a byte.
         let fin = ack.gt(self.snd_end);
         out.acked = acked - u32::from(fin);
-        // New data is timed in Phase::Open only, what is sent again in the others only.
-        let again = self.phase != Phase::Open;
+        // What a repair sends again ends at `recover`; new data lies beyond.
+        let again = self.phase != Phase::Open && self.rtt_seq.le(self.recover);
         self.sample_rtt(now, cfg, ack, ts, again);
         self.snd_una = ack;
         self.retries = 0;
