@@ -216,6 +216,9 @@ impl Frame {
             ack: self.u32(L4 + 8),
             flags: self.0[L4 + 13],
             payload: usize::from(self.u16(IP + 2)).saturating_sub(20 + usize::from(self.0[L4 + 12] >> 4) * 4),
+            // Everybody lays them out like this (RFC 7323 appendix A).
+            timestamps: (self.0.len() >= L4 + 32 && self.0[L4 + 20..L4 + 24] == [1, 1, 8, 10])
+                .then(|| (self.u32(L4 + 24), self.u32(L4 + 28))),
         })
     }
 
@@ -239,6 +242,8 @@ pub struct Segment {
     pub flags: u8,
     /// Bytes of payload.
     pub payload: usize,
+    /// TSval and TSecr.
+    pub timestamps: Option<(u32, u32)>,
 }
 
 fn sum(bytes: &[u8]) -> u64 {

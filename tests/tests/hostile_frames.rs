@@ -2,6 +2,8 @@
 //! the answer that the RFCs ask for or none, and is in nobody's way.
 #![forbid(unsafe_code)]
 
+use std::io::Read;
+
 use tests::frames::{Frame, IP, L4, Segment, Wire, flags::*};
 use tests::{App, CLIENT, PORT, Rig, SERVER, Serve, Stack, Text, need, wait_for};
 
@@ -287,9 +289,13 @@ fn blind_attacks_on_a_connection() {
         f.tcp_from(SERVER).filter(|s| s.dst_port == port && f.0.windows(8).any(|w| w == b"VERSION "))
     });
     assert!(bench.witness.line().starts_with("VERSION"));
+    // Without the timestamps that were agreed on, a segment is dropped unseen (RFC 7323 section 3.2).
+    let (val, ecr) = last.timestamps.expect("Linux and Zygix agree on them");
+    let timestamps = [&[1, 1, 8, 10][..], &ecr.to_be_bytes(), &val.to_be_bytes()].concat();
     let (peer_next, own_next) = (last.ack, last.seq.wrapping_add(last.payload as u32));
 
     let wire = &bench.wire;
+    let segment = |flags, seq, ack, payload: &[u8]| wire.tcp(port, flags, seq, ack, &timestamps, payload);
     let far = peer_next.wrapping_add(1 << 30);
     let challenged = |what: &str, frame: Frame| {
         // Challenges of one connection keep a distance (section 7).
@@ -299,20 +305,21 @@ fn blind_attacks_on_a_connection() {
         assert_eq!((answer.flags & (ACK | RST | SYN | FIN), answer.ack), (ACK, peer_next), "{what}: {answer:?}");
     };
     // In the window, but not exactly the next number: a challenge, no reset (section 3.2). A SYN likewise (section 4.2).
-    challenged("a RST in the window", wire.tcp(port, RST, peer_next.wrapping_add(100), 0, &[], b""));
-    challenged("a SYN in the window", wire.tcp(port, SYN, peer_next.wrapping_add(50), 0, &[], b""));
-    challenged("a SYN and ACK", wire.tcp(port, SYN | ACK, peer_next, own_next, &[], b""));
+    challenged("a RST in the window", segment(RST, peer_next.wrapping_add(100), 0, b""));
+    challenged("a SYN in the window", segment(SYN, peer_next.wrapping_add(50), 0, b""));
+    challenged("a SYN and ACK", segment(SYN | ACK, peer_next, own_next, b""));
     // Data far away is answered by an ACK that tells where we are, and not taken.
-    challenged("data out of the window", wire.tcp(port, ACK | PSH, far, own_next, &[], b"delete witness\r\n"));
+    challenged("data out of the window", segment(ACK | PSH, far, own_next, b"delete witness\r\n"));
     let frames = [
-        ("a RST out of the window", wire.tcp(port, RST, far, 0, &[], b"")),
-        ("a RST just before the window", wire.tcp(port, RST, peer_next.wrapping_sub(1), 0, &[], b"")),
-        ("a RST just before the window, again", wire.tcp(port, RST, peer_next.wrapping_sub(70_000), 0, &[], b"")),
+        ("a RST out of the window", segment(RST, far, 0, b"")),
+        ("a RST just before the window", segment(RST, peer_next.wrapping_sub(1), 0, b"")),
+        ("a RST just before the window, again", segment(RST, peer_next.wrapping_sub(70_000), 0, b"")),
         // Data in the window whose ACK acknowledges what was never sent, or what was sent long ago (section 5.2).
-        ("an ACK of the future", wire.tcp(port, ACK | PSH, peer_next, own_next.wrapping_add(1 << 20), &[], b"delete witness\r\n")),
-        ("an ACK of the far past", wire.tcp(port, ACK | PSH, peer_next, own_next.wrapping_sub(1 << 30), &[], b"delete witness\r\n")),
-        ("data without ACK", wire.tcp(port, PSH, peer_next, 0, &[], b"delete witness\r\n")),
-        ("a FIN without ACK", wire.tcp(port, FIN, peer_next, 0, &[], b"")),
+        ("an ACK of the future", segment(ACK | PSH, peer_next, own_next.wrapping_add(1 << 20), b"delete witness\r\n")),
+        ("an ACK of the far past", segment(ACK | PSH, peer_next, own_next.wrapping_sub(1 << 30), b"delete witness\r\n")),
+        ("data without ACK", segment(PSH, peer_next, 0, b"delete witness\r\n")),
+        ("data without timestamps", wire.tcp(port, ACK | PSH, peer_next, own_next, &[], b"delete witness\r\n")),
+        ("a FIN without ACK", segment(FIN, peer_next, 0, b"")),
     ];
     for (what, frame) in &frames {
         let before: u64 = bench.rig.server.counters().drops().values().sum();
@@ -323,6 +330,19 @@ fn blind_attacks_on_a_connection() {
     }
     bench.witness.set("after", b"all");
     assert_eq!(bench.witness.get("after").as_deref(), Some(&b"all"[..]));
+
+    // The counter-proof: the same frames do harm when every number is right.
+    let mut victim = bench.rig.text();
+    let port = victim.stream().local_addr().expect("it is connected").port();
+    victim.send("version\r\n");
+    let last = bench.wire.expect("the answer to `version`", |f| {
+        f.tcp_from(SERVER).filter(|s| s.dst_port == port && f.0.windows(8).any(|w| w == b"VERSION "))
+    });
+    assert!(victim.line().starts_with("VERSION"));
+    bench.wire.send(&bench.wire.tcp(port, RST, last.ack, 0, &[], b""));
+    victim.send("version\r\n");
+    let gone = victim.stream().read(&mut [0]);
+    assert_eq!(gone.map_err(|e| e.kind()), Err(std::io::ErrorKind::ConnectionReset));
     bench.still_serves();
 }
 

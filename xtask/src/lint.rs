@@ -9,10 +9,10 @@ use crate::workspace::Workspace;
 use crate::{layers, shell, tidy};
 
 const STEPS: [Step<Workspace>; 4] = [
-    Step { name: "tidy", run: |w, _| tidy::check(w) },
-    Step { name: "layers", run: |w, _| layers::check(w) },
-    Step { name: "format", run: |w, _| format(w, &w.scratch()?) },
-    Step { name: "clippy", run: |w, _| clippy(w, &w.scratch()?) },
+    Step::new("tidy", |w, _| tidy::check(w)),
+    Step::new("layers", |w, _| layers::check(w)),
+    Step::new("format", |w, _| format(w, &w.scratch()?)),
+    Step::new("clippy", |w, _| clippy(w, &w.scratch()?)),
 ];
 
 /// Runs them all.

@@ -30,9 +30,24 @@ impl Tally {
 pub(crate) struct Step<C> {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut C, &mut Tally) -> Result<()>,
+    /// Later steps need what it makes: it is never left out.
+    pub(crate) makes: bool,
 }
 
-/// Runs the steps in order, from the one called `from` on, and ends at the first that fails.
+impl<C> Step<C> {
+    /// A step that checks something.
+    pub(crate) const fn new(name: &'static str, run: fn(&mut C, &mut Tally) -> Result<()>) -> Step<C> {
+        Step { name, run, makes: false }
+    }
+
+    /// A step that makes something.
+    pub(crate) const fn making(name: &'static str, run: fn(&mut C, &mut Tally) -> Result<()>) -> Step<C> {
+        Step { name, run, makes: true }
+    }
+}
+
+/// Runs the steps in order, from the one called `from` on, and ends at the first that fails. Earlier steps run only if they
+/// make something.
 pub(crate) fn run_all<C>(what: &str, steps: &[Step<C>], from: Option<&str>, context: &mut C) -> Result<()> {
     let first = match from {
         None => 0,
@@ -46,7 +61,7 @@ pub(crate) fn run_all<C>(what: &str, steps: &[Step<C>], from: Option<&str>, cont
     };
     let begin = Instant::now();
     let mut tally = Tally::default();
-    for (i, step) in steps.iter().enumerate().skip(first) {
+    for (i, step) in steps.iter().enumerate().filter(|(i, s)| *i >= first || s.makes) {
         print!("[{:>2}/{}] {:<20} ", i + 1, steps.len(), step.name);
         let _ = std::io::stdout().flush();
         let (start, passed, skipped) = (Instant::now(), tally.passed, tally.skipped.len());
@@ -65,7 +80,7 @@ pub(crate) fn run_all<C>(what: &str, steps: &[Step<C>], from: Option<&str>, cont
     println!();
     summary(&tally);
     if first > 0 {
-        println!("steps 1 to {first} were left out");
+        println!("checks before step {} were left out", first + 1);
     }
     println!("{what} passed in {:.0} s", begin.elapsed().as_secs_f64());
     Ok(())
@@ -104,32 +119,20 @@ mod tests {
     use super::*;
 
     const STEPS: [Step<Vec<&str>>; 3] = [
-        Step {
-            name: "one",
-            run: |c, t| {
-                c.push("one");
-                t.pass();
-                Ok(())
-            },
-        },
-        Step {
-            name: "two",
-            run: |c, t| {
-                c.push("two");
-                t.skip("why");
-                if c.len() > 1 {
-                    bail!("no")
-                }
-                Ok(())
-            },
-        },
-        Step {
-            name: "three",
-            run: |c, _| {
-                c.push("three");
-                Ok(())
-            },
-        },
+        Step::new("one", |c, t| {
+            c.push("one");
+            t.pass();
+            Ok(())
+        }),
+        Step::new("two", |c, t| {
+            c.push("two");
+            t.skip("why");
+            if c.len() > 1 { bail!("no") } else { Ok(()) }
+        }),
+        Step::new("three", |c, _| {
+            c.push("three");
+            Ok(())
+        }),
     ];
 
     #[test]
@@ -144,6 +147,24 @@ mod tests {
     fn equal_reasons_are_one_line() {
         let reasons = ["no root", "no nc", "no root"].map(str::to_owned);
         assert_eq!(grouped(&reasons), [("no root", 2), ("no nc", 1)]);
+    }
+
+    #[test]
+    fn what_later_steps_need_is_made_anyway() {
+        let mut seen = Vec::new();
+        let steps: [Step<Vec<&str>>; 3] = [
+            Step::making("build", |c, _| {
+                c.push("build");
+                Ok(())
+            }),
+            Step::new("check", |_, _| bail!("not to be run")),
+            Step::new("use", |c, _| {
+                c.push("use");
+                Ok(())
+            }),
+        ];
+        run_all("test", &steps, Some("use"), &mut seen).unwrap();
+        assert_eq!(seen, ["build", "use"]);
     }
 
     #[test]

@@ -50,30 +50,27 @@ struct Context {
 }
 
 const STEPS: [Step<Context>; 15] = [
-    Step { name: "tools", run: |c, t| needs::provide(&c.workspace, c.options.install, t) },
-    Step { name: "tidy", run: |c, t| one(tidy::check(&c.workspace), t) },
-    Step { name: "layers", run: |c, t| one(layers::check(&c.workspace), t) },
-    Step { name: "format", run: |c, t| one(lint::format(&c.workspace, &c.logs), t) },
-    Step { name: "clippy", run: |c, t| one(lint::clippy(&c.workspace, &c.logs), t) },
-    Step {
-        name: "build",
-        run: |c, _| shell::run(&mut c.workspace.cargo(&["build", "--release"]), &c.logs.join("build.log")),
-    },
-    Step {
-        name: "build-tests",
-        run: |c, _| Suite::build(&c.workspace, &c.logs.join("build-tests.log")).map(|s| c.suite = s),
-    },
-    Step { name: "unit", run: |c, t| run_suite(c, |package| package != SCRIPTS && package != INTEROP, None, t) },
-    Step {
-        name: "doc",
-        run: |c, t| cargo_test(c.workspace.cargo(&["test", "--workspace", "--doc"]), &c.logs.join("doc.log"), t),
-    },
-    Step { name: "loom", run: loom },
-    Step { name: "scripts", run: |c, t| run_suite(c, |package| package == SCRIPTS, None, t) },
-    Step { name: "interop", run: |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux"), t) },
-    Step { name: "interop-software", run: |c, t| run_suite(c, |package| package == INTEROP, Some("software"), t) },
-    Step { name: "demo", run: |c, t| one(demo::check(&c.workspace, &c.logs), t) },
-    Step { name: "counts", run: |c, t| counts::guard(&c.workspace, t) },
+    Step::new("tools", |c, t| needs::provide(&c.workspace, c.options.install, t)),
+    Step::new("tidy", |c, t| one(tidy::check(&c.workspace), t)),
+    Step::new("layers", |c, t| one(layers::check(&c.workspace), t)),
+    Step::new("format", |c, t| one(lint::format(&c.workspace, &c.logs), t)),
+    Step::new("clippy", |c, t| one(lint::clippy(&c.workspace, &c.logs), t)),
+    Step::making("build", |c, _| {
+        shell::run(&mut c.workspace.cargo(&["build", "--release"]), &c.logs.join("build.log"))
+    }),
+    Step::making("build-tests", |c, _| {
+        Suite::build(&c.workspace, &c.logs.join("build-tests.log")).map(|s| c.suite = s)
+    }),
+    Step::new("unit", |c, t| run_suite(c, |package| package != SCRIPTS && package != INTEROP, None, t)),
+    Step::new("doc", |c, t| {
+        cargo_test(c.workspace.cargo(&["test", "--workspace", "--doc"]), &c.logs.join("doc.log"), t)
+    }),
+    Step::new("loom", loom),
+    Step::new("scripts", |c, t| run_suite(c, |package| package == SCRIPTS, None, t)),
+    Step::new("interop", |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux"), t)),
+    Step::new("interop-software", |c, t| run_suite(c, |package| package == INTEROP, Some("software"), t)),
+    Step::new("demo", |c, t| one(demo::check(&c.workspace, &c.logs), t)),
+    Step::new("counts", |c, t| counts::guard(&c.workspace, t)),
 ];
 
 /// Runs the steps.
@@ -81,13 +78,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::load()?;
     let logs = workspace.scratch()?;
     let mut context = Context { workspace, options: options.clone(), suite: Suite::default(), logs };
-    if let Some(from) = &options.from {
-        // Test programs are needed by all later steps that run some.
-        let built = STEPS.iter().position(|s| s.name == "build-tests");
-        if STEPS.iter().position(|s| s.name == from.as_str()) > built {
-            context.suite = Suite::build(&context.workspace, &context.logs.join("build-tests.log"))?;
-        }
-    }
     steps::run_all("test", &STEPS, options.from.as_deref(), &mut context)
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Conn {
     /// Whether all that the peer will ever send has been received.
     pub(crate) peer_fin: bool,
     pub(crate) dead: Option<Dead>,
+    /// Whether the application has more to send than the window admitted.
+    pub(crate) wants: bool,
     /// Its place in the batch, while busy.
     pub(crate) place: u16,
     pub(crate) generation: u32,
@@ -88,9 +90,30 @@ impl Conn {
         engine.min(self.app_deadline.unwrap_or(Nanos::MAX))
     }
 
-    /// Bytes that a sendv would be admitted now.
+    /// Bytes that a sendv would be admitted now: whole segments while others are in flight, for the odd end of a window would
+    /// leave as a small segment (RFC 9293 section 3.8.6.2.1); whatever the window holds when nothing is.
     pub(crate) fn window(&self) -> u32 {
-        self.tcb.as_ref().map_or(0, |t| t.send_window().saturating_sub(self.owed))
+        let Some(tcb) = &self.tcb else { return 0 };
+        let (open, mss) = (tcb.send_window().saturating_sub(self.owed), u32::from(tcb.mss()).max(1));
+        match open < mss {
+            true if self.tx.is_empty() => open,
+            true => 0,
+            false => open - open % mss,
+        }
+    }
+
+    /// Whether the application, which waits for the window, may come again. If the window is shut for good, the engine is made to
+    /// watch and probe it: it does so for whom it has refused a byte.
+    pub(crate) fn may_send_again(&mut self, now: Nanos) -> bool {
+        if !self.wants {
+            return false;
+        }
+        self.wants = self.window() == 0;
+        if let Some(tcb) = self.tcb.as_mut().filter(|t| self.wants && t.send_window() == 0) {
+            let refused = tcb.send(now, 1);
+            debug_assert_eq!(refused, 0, "a shut window admits nothing");
+        }
+        !self.wants
     }
 
     /// Notes news for the application. True: the connection has become ready by it, and the caller puts it into the queue.

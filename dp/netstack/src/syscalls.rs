@@ -156,15 +156,9 @@ impl<Q: Queue> Stack<Q> {
         }
         conn.owed += offered;
         conn.owed -= tcb.send(now, conn.owed);
-        if waiting > 0 {
-            if conn.owed == 0 && tcb.send_window() > 0 {
-                // There is room already.
-                conn.pending.insert(Pending::SENT);
-            } else {
-                // A refused byte makes the engine watch the window, and probe it if it stays closed.
-                let refused = tcb.send(now, 1);
-                debug_assert_eq!(refused, 0, "a full window admits nothing");
-            }
+        conn.wants = waiting > 0;
+        if conn.may_send_again(now) {
+            conn.pending.insert(Pending::SENT);
         }
         metrics.tcp_bytes_out.add(u64::from(offered));
         if conn.soil() {

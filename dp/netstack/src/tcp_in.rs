@@ -127,7 +127,7 @@ impl<Q: Queue> Stack<Q> {
             conn.peer_fin = true;
             news.insert(Pending::FIN);
         }
-        if arrival.events.contains(Events::WRITABLE) {
+        if conn.may_send_again(now) {
             news.insert(Pending::SENT);
         }
         if let Some(reply) = &arrival.reply {

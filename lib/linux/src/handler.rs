@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -81,6 +82,15 @@ impl<S: Service> Env<S> {
             queue.push_back(fresh);
         }
         queue
+    }
+
+    /// The connections to open at start.
+    pub(crate) fn dial(&mut self) -> Vec<(SocketAddr, S::Conn)> {
+        let (service, core) = (&self.service, &mut self.core);
+        catch_unwind(AssertUnwindSafe(|| service.dial(core))).unwrap_or_else(|_| {
+            self.counters.panics.inc();
+            Vec::new()
+        })
     }
 
     pub(crate) fn accept(&mut self, peer: &Peer) -> Option<S::Conn> {

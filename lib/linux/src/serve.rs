@@ -30,18 +30,18 @@ pub enum Error {
     #[error("{0} threads: choose 1 to {FLOW_GROUPS}")]
     Threads(usize),
     /// The address is not to be had.
-    #[error("cannot listen on {addr}: {source}{}", remedy(source))]
+    #[error("cannot listen on {addr}: {cause}{}", remedy(cause))]
     Listen {
         /// The address.
         addr: SocketAddr,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The kernel refused something else.
     #[error(transparent)]
     Sys(#[from] SysError),
     /// Epoll refused.
-    #[error("epoll: {0}")]
+    #[error("epoll")]
     Epoll(#[from] io::Error),
     /// No memory for buffers.
     #[error(transparent)]
@@ -147,7 +147,7 @@ fn halt<M>(quit: &AtomicBool, mailbox: &Mailbox<M>) {
 
 /// One listener per thread, all on the same port.
 fn listen(config: &Config) -> Result<Vec<TcpListener>, Error> {
-    let failed = |source| Error::Listen { addr: config.addr, source };
+    let failed = |cause| Error::Listen { addr: config.addr, cause };
     // REUSEPORT would let us join another server's port and take a share of its connections.
     socket::probe(config.addr).map_err(failed)?;
     let first = socket::listen(config.addr, config.backlog).map_err(failed)?;
@@ -188,7 +188,7 @@ impl<S: Service> Start<S> {
             sys::thread::pin(config.cores[self.index % config.cores.len()])?;
         }
         let udp = match config.datagrams {
-            true => Some(socket::datagrams(self.local).map_err(|source| Error::Listen { addr: self.local, source })?),
+            true => Some(socket::datagrams(self.local).map_err(|cause| Error::Listen { addr: self.local, cause })?),
             false => None,
         };
         let id = self.index as u16;

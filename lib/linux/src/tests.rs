@@ -24,6 +24,8 @@ struct Lines {
     log: Mutex<Vec<String>>,
     closed: Mutex<Vec<Dead>>,
     refuse: AtomicBool,
+    /// Opened at start.
+    first: Mutex<Option<SocketAddr>>,
 }
 
 #[derive(Default)]
@@ -33,8 +35,8 @@ struct Line {
     wrote: usize,
     /// Bytes that a `least` waits for.
     least: usize,
-    /// What a connection opened by `call` is to say, and to whom the answer goes.
-    say: Option<(String, ConnRef)>,
+    /// What a connection that was opened here is to say.
+    say: Option<String>,
     set_at: Nanos,
 }
 
@@ -100,7 +102,7 @@ impl Lines {
             "call" => {
                 let (port, text) = rest.split_once(' ').unwrap();
                 let dst = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-                let say = Some((format!("close {text}\n"), cx.me()));
+                let say = Some(format!("close {text}\n"));
                 cx.connect(dst, Line { say, ..Line::default() });
             }
             _ => panic!("no such command: {line}"),
@@ -116,6 +118,11 @@ impl Service for Lines {
 
     fn core(&self, _: CoreId) -> u64 {
         0
+    }
+
+    fn dial(&self, _: &mut u64) -> Vec<(SocketAddr, Line)> {
+        let dial = |dst| (dst, Line { say: Some("close at last\n".into()), ..Line::default() });
+        self.first.lock().unwrap().take().map(dial).into_iter().collect()
     }
 
     fn accept(&self, _: &mut u64, peer: &Peer) -> Option<Line> {
@@ -155,7 +162,7 @@ impl Service for Lines {
     }
 
     fn connected(&self, _: &mut Cx<'_, Self>, conn: &mut Line, tx: &mut Reply<'_>) -> Next {
-        tx.write(conn.say.as_ref().unwrap().0.as_bytes());
+        tx.write(conn.say.as_ref().unwrap().as_bytes());
         Next::Read
     }
 
@@ -176,7 +183,7 @@ impl Service for Lines {
 
     fn closed(&self, core: &mut u64, conn: Line, why: Dead) {
         *core += 1;
-        if let Some((said, _)) = conn.say {
+        if let Some(said) = conn.say {
             self.log(format!("{said:?} {why:?}"));
         }
         self.closed.lock().unwrap().push(why);
@@ -202,7 +209,11 @@ struct Server {
 
 impl Server {
     fn start(threads: usize, datagrams: bool) -> Server {
-        let service = Arc::new(Lines::default());
+        Server::of(Lines::default(), threads, datagrams)
+    }
+
+    fn of(service: Lines, threads: usize, datagrams: bool) -> Server {
+        let service = Arc::new(service);
         let quit = Arc::new(AtomicBool::new(false));
         let (tx, rx) = channel();
         let (s, q) = (service.clone(), quit.clone());
@@ -448,6 +459,17 @@ fn a_handler_opens_connections_that_succeed_or_fail() {
     let log = caller.service.log.lock().unwrap().clone();
     assert_eq!(log[1], "answer hello");
     assert!(log[3].ends_with("Refused"), "{log:?}");
+}
+
+#[test]
+fn connections_dialled_at_start_are_opened_once() {
+    let callee = Server::start(1, false);
+    let caller = Server::of(Lines { first: Mutex::new(Some(callee.addr)), ..Lines::default() }, 2, false);
+    assert_eq!(caller.closed(1), [Dead::Local]);
+    let log = caller.service.log.lock().unwrap().clone();
+    assert_eq!(log[0], "answer at last");
+    drop(caller);
+    assert_eq!(callee.stop().total().accepted, 1);
 }
 
 #[test]

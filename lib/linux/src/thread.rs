@@ -58,6 +58,10 @@ impl<S: Service> Thread<S> {
         if let Some(udp) = &self.udp {
             self.epoll.add(udp, UDP, Interest::READ)?;
         }
+        self.env.now = sys::clock::now();
+        for (dst, state) in self.env.dial() {
+            self.connect(dst, state);
+        }
         while !self.stop.load(Relaxed) {
             self.epoll.wait(&mut events, self.timeout())?;
             self.env.now = sys::clock::now();

@@ -84,12 +84,12 @@ pub struct Progress {
 #[non_exhaustive]
 pub enum LoadError {
     /// A connection could not be opened.
-    #[error("cannot connect to {addr}: {source}; is the server running there?")]
+    #[error("cannot connect to {addr}: {cause}; is the server running there?")]
     Connect {
         /// The server.
         addr: SocketAddr,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The keys could not be stored.
     #[error("the server at {addr} does not store keys: {what}")]
@@ -103,7 +103,7 @@ pub enum LoadError {
     #[error(transparent)]
     Sys(#[from] SysError),
     /// Epoll refused.
-    #[error("epoll: {0}")]
+    #[error("epoll")]
     Epoll(#[from] io::Error),
 }
 
@@ -154,7 +154,7 @@ impl Client {
             stream.set_nonblocking(true)?;
             Ok(stream)
         };
-        let stream = open().map_err(|source| LoadError::Connect { addr, source })?;
+        let stream = open().map_err(|cause| LoadError::Connect { addr, cause })?;
         self.epoll.add(&stream, token, Interest::READ)?;
         Ok(Link::new(stream, self.config.depth.max(PRELOAD_DEPTH)))
     }

@@ -1,4 +1,4 @@
-//! The cost of a segment in ESTABLISHED, timestamps on: `cargo bench -p tcp`.
+//! The cost of a segment in ESTABLISHED, timestamps on, and of the hashes of a handshake: `cargo bench -p tcp`.
 //!
 //! Each figure is the median of 31 rounds. `rpc` is what a server does per request: the request arrives (and acknowledges the last
 //! reply), the application consumes it, sends 64 bytes, which are transmitted. `receive` is in-order data and the poll after
@@ -7,10 +7,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tcp::{Config, HalfOpen, HalfOutcome, Tcb};
+use tcp::{Config, HalfOpen, HalfOutcome, IsnKey, SynCookies, Tcb};
 use units::Nanos;
-use wire::Seq;
 use wire::tcp::{Flags, Options, Segment, Timestamps};
+use wire::{Ipv4Addr, Seq, Tuple};
 
 const ROUNDS: usize = 31;
 
@@ -88,5 +88,22 @@ fn main() {
         while let Some(emit) = tcb.poll_transmit(now, &cfg, 1 << 16) {
             black_box(&emit);
         }
+    });
+
+    let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2));
+    let tuple = Tuple { local, remote, local_port: 80, remote_port: 1234 };
+    let key = IsnKey::new([1; 16]);
+    measure("isn", n, |now| {
+        black_box(key.isn(now, black_box(&tuple)));
+    });
+    let cookies = SynCookies::new([1; 16]);
+    let syn = Segment { flags: Flags::SYN, ..seg };
+    let made = cookies.make(now, &cfg, &tuple, &syn);
+    measure("cookie", n, |now| {
+        black_box(cookies.make(now, &cfg, black_box(&tuple), &syn));
+    });
+    let ack = Segment { seq: syn.seq + 1, ack: made.seq + 1, flags: Flags::ACK, ..seg };
+    measure("check", n, |_| {
+        assert!(cookies.check(now, &cfg, black_box(&tuple), black_box(&ack)).is_some());
     });
 }

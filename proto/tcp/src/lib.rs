@@ -19,10 +19,40 @@
 //! - after any of them [`Tcb::poll_transmit`] is called until it returns `None`, at the latest at the end of the turn;
 //! - then [`Tcb::deadline`] says when [`Tcb::timeout`] is due if nothing else happens before.
 //!
+//! ```
+//! use tcp::{Config, Events, HalfOpen, HalfOutcome, State, Tcb};
+//! use units::Nanos;
+//! use wire::Seq;
+//!
+//! let (cfg, now) = (Config::default(), Nanos::from_secs(1));
+//! // The client's SYN, the server's SYN-ACK, the client's ACK: any wire between them would do.
+//! let mut client = Tcb::connect(now, &cfg, Seq(7));
+//! let syn = client.poll_transmit(now, &cfg, 1460).unwrap().segment();
+//! let (mut half, syn_ack) = HalfOpen::syn_arrives(now, &cfg, Seq(9), &syn);
+//! let arrival = client.segment_arrives(now, &cfg, &syn_ack.segment(), true);
+//! assert!(arrival.events.contains(Events::CONNECTED));
+//! let ack = client.poll_transmit(now, &cfg, 1460).unwrap().segment();
+//! let HalfOutcome::Established(mut server) = half.segment_arrives(now, &cfg, &ack) else { panic!() };
+//!
+//! // 100 bytes: the client's user appends them to the send queue, whose first 100 bytes the segment then carries.
+//! assert_eq!(client.send(now, 100), 100);
+//! let data = client.poll_transmit(now, &cfg, 1460).unwrap();
+//! assert_eq!((data.offset, data.len), (0, 100));
+//! assert_eq!(server.segment_arrives(now, &cfg, &data.segment(), true).advanced, 100);
+//! // The ACK waits for something to ride on, until the deadline.
+//! assert!(server.poll_transmit(now, &cfg, 1460).is_none());
+//! let later = server.deadline();
+//! let _ = server.timeout(later, &cfg);
+//! let ack = server.poll_transmit(later, &cfg, 1460).unwrap().segment();
+//! assert_eq!(client.segment_arrives(later, &cfg, &ack, true).acked, 100);
+//! assert_eq!((client.state(), client.unacked()), (State::Established, 0));
+//! ```
+//!
 //! | file | holds |
 //! |---|---|
 //! | `tcb` | the transmission control block, its layout and its invariants |
 //! | `state` | the connection states and what each allows |
+//! | `config` | the parameters of an engine |
 //! | `arrives/` | SEGMENT ARRIVES (RFC 9293 section 3.10.7), one file per step |
 //! | `user` | OPEN, SEND, RECEIVE, CLOSE, ABORT (section 3.10.1 to 3.10.5) |
 //! | `output` | what is sent next: loss repair, new data, FIN, acknowledgements, probes |

@@ -1,4 +1,4 @@
-//! A hierarchical timing wheel: deadlines at 16 us, in constant time (Varghese and Lauck 1987; thesis section 4.2, IX's
+//! A hierarchical timing wheel: deadlines at 16 us, in constant time (Varghese and Lauck 1987; thesis section 2.4.2, IX's
 //! timer subsystem).
 //!
 //! ```text

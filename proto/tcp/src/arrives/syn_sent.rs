@@ -75,7 +75,10 @@ impl Tcb {
         (self.retries, self.backoff) = (0, 0);
         self.rtx_at = Nanos::MAX;
         self.clear(Bits::SYN_DUE | Bits::TIMING);
-        self.set(Bits::ACK_NOW);
+        if seg.flags.contains(Flags::SYN) {
+            // A plain ACK has nothing to be acknowledged; data and FIN see to themselves.
+            self.set(Bits::ACK_NOW);
+        }
         self.enter_established(now, cfg);
         out.events |= Events::CONNECTED;
         if self.has(Bits::FIN) {

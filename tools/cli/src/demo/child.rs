@@ -110,9 +110,10 @@ impl Server {
         let kept = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         let last = kept.back().map(|l| l.trim_start_matches("zygix: "));
         match (last, ended) {
-            (Some(said), _) => anyhow!("the {} server: {said}", self.name),
-            (None, Some(status)) => anyhow!("the {} server ended ({status})", self.name),
-            (None, None) => anyhow!("the {} server does not answer", self.name),
+            // It gave a reason; what ends by a signal has said other things before, if any.
+            (Some(said), Some(status)) if status.code().is_some() => anyhow!("the {} server: {said}", self.name),
+            (_, Some(status)) => anyhow!("the {} server ended ({status})", self.name),
+            (_, None) => anyhow!("the {} server does not answer", self.name),
         }
     }
 
