@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use mem::MemError;
+use mem::{Backing, MemError};
 use netstack::{Metrics, Shared, StackConfig};
 use nic::Queue;
 use sync::SleepWord;
@@ -102,6 +102,7 @@ pub struct Dataplane {
     beds: Arc<[Bed]>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    backing: Option<Backing>,
 }
 
 impl Dataplane {
@@ -127,10 +128,11 @@ impl Dataplane {
         let wakers = beds.clone();
         let wake = move |core: CoreId| wakers[core.index()].wake();
         let shared = Arc::new(Shared::new(config, queues.len(), secret()?, flow_group, wake)?);
-        let mut dataplane = Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new() };
+        let mut dataplane = Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new(), backing: None };
         for (i, queue) in queues.into_iter().enumerate() {
             let core = CoreId(i as u16);
             let thread = ElasticThread::new(core, dataplane.shared.clone(), queue)?;
+            dataplane.backing = Some(thread.backing());
             let app = app(core, &dataplane.shared);
             dataplane.spawn(thread, app, runner)?;
         }
@@ -163,6 +165,11 @@ impl Dataplane {
     /// What all cores share: counters, the mailbox.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// What kind of pages the buffers lie in: the last thread's, which got what the others had left.
+    pub fn backing(&self) -> Option<Backing> {
+        self.backing
     }
 
     /// Ends all connections with RST, then the threads.

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use mem::{MemError, Pool, Room};
+use mem::{Backing, MemError, Pool, Room};
 use netstack::{Batch, Shared, Stack};
 use nic::Queue;
 use sync::{StackGuard, StackLock};
@@ -77,6 +77,11 @@ impl<Q: Queue> ElasticThread<Q> {
     /// The stack, if nobody else has it.
     pub fn stack(&self) -> Option<StackGuard<'_, Stack<Q>>> {
         self.stack.try_lock()
+    }
+
+    /// What kind of pages the buffers of this thread lie in.
+    pub fn backing(&self) -> Backing {
+        self.arena.backing()
     }
 
     /// Transmit buffers that are free.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dataplane::{Dataplane, Idle, RunnerConfig};
+use mem::Backing;
 use netstack::{DropReason, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
 use tap::{TapConfig, TapNic};
@@ -122,6 +123,11 @@ where
     })?;
     let shared = dataplane.shared().clone();
     note_oversubscription(opts, control);
+    match dataplane.backing() {
+        Some(Backing::Transparent) => control.note(1, "no reserved huge pages: using transparent ones; sysctl vm.nr_hugepages=64 reserves some"),
+        Some(Backing::Small) => control.note(0, "no huge pages: using small ones, which costs some speed; sysctl vm.nr_hugepages=64 reserves some"),
+        Some(Backing::HugeTlb) | None => {}
+    }
     let line = format!("{line}, {} elastic thread(s)", opts.threads);
     let counted = shared.clone();
     control.ready(&line, move || stats(&counted));
