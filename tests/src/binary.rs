@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 /// When `ZYGIX_BIN` is no file, or the build fails.
-pub fn zygix() -> &'static Path {
+pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match std::env::var_os("ZYGIX_BIN") {
         Some(path) => {

@@ -1,6 +1,6 @@
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::{Namespace, PORT, SERVER, Stack, TAP, zygix};
+use crate::{Namespace, PORT, SERVER, Stack, TAP, piped, zygix_path};
 
 /// What is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,12 +46,12 @@ impl Serve {
     /// Supervised, as `zygix demo` runs its servers: readiness and counters come as JSON lines on standard output, and
     /// the end of its standard input is the server's end, so none outlives the test.
     pub(crate) fn command(&self, namespace: &Namespace) -> Command {
-        let mut command = Command::new(zygix());
+        let mut command = Command::new(zygix_path());
         command.args(self.arguments()).arg("--supervised");
         if self.stack.is_ours() {
             command.args(["--netns", namespace.name()]);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        piped(&mut command);
         command
     }
 
@@ -70,5 +70,16 @@ impl Serve {
         };
         let line = format!("serve {app} {mode} {stack} -p {PORT} -t {}", self.threads);
         line.split_whitespace().map(str::to_owned).chain(self.more.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_those_of_a_user() {
+        let arguments = Serve::new(App::Kv, Stack::Software).threads(2).with("-m 8").arguments().join(" ");
+        assert_eq!(arguments, "serve kv --nic tap:zx0 --addr 198.18.0.2/24 --steering software -p 11211 -t 2 -m 8");
     }
 }

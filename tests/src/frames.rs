@@ -102,7 +102,7 @@ impl Wire {
         header[2..4].copy_from_slice(&PORT.to_be_bytes());
         header[4..8].copy_from_slice(&seq.to_be_bytes());
         header[8..12].copy_from_slice(&ack.to_be_bytes());
-        header[12] = ((20 + options.len()) / 4 << 4) as u8;
+        header[12] = (((20 + options.len()) / 4) << 4) as u8;
         header[13] = flags;
         header[14..16].copy_from_slice(&1000_u16.to_be_bytes());
         self.ipv4(6, &[&header[..], &options, payload].concat())

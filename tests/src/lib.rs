@@ -40,11 +40,11 @@ mod server;
 mod stack;
 mod text;
 
-pub use binary::zygix;
+pub use binary::path as zygix_path;
 pub use command::{App, Serve};
 pub use namespace::Namespace;
 pub use rig::{CLIENT, PORT, Rig, SERVER, TAP};
-pub use run::{Ran, finish, run};
+pub use run::{Ran, finish, piped, run};
 pub use server::{Counters, Ended, Server};
 pub use stack::Stack;
 pub use text::Text;

@@ -46,6 +46,11 @@ pub fn run(namespace: &Namespace, command: &mut Command, input: &[u8]) -> Ran {
     })
 }
 
+/// Gives a program pipes for all of its standard streams.
+pub fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
 /// Waits for the end of a program and collects what it says.
 ///
 /// # Panics

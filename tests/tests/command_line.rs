@@ -7,13 +7,15 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tests::{App, Namespace, PORT, Ran, Rig, SERVER, Serve, Stack, TAP, Text, finish, need, on_stacks, os, run, zygix};
+use tests::{
+    App, Namespace, PORT, Ran, Rig, SERVER, Serve, Stack, TAP, Text, finish, need, on_stacks, os, run, zygix_path,
+};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 fn zygix_in(namespace: &Namespace, line: &str) -> Ran {
-    run(namespace, Command::new(zygix()).args(line.split_whitespace()), b"")
+    run(namespace, Command::new(zygix_path()).args(line.split_whitespace()), b"")
 }
 
 /// It failed with `code` and one line on standard error that has all of `words`; it never said that it was ready.
@@ -32,7 +34,7 @@ fn complains(ran: &Ran, code: i32, words: &[&str]) {
 
 /// An end of a pipe whose other end says what a user would see, line by line.
 fn started(namespace: &Namespace, arguments: &[String]) -> (std::process::Child, BufReader<impl Read + use<>>) {
-    let mut command = Command::new(zygix());
+    let mut command = Command::new(zygix_path());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = namespace.spawn(&mut command);
     let out = BufReader::new(child.stdout.take().expect("it is a pipe"));
@@ -43,114 +45,120 @@ fn file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("zxt-{}-{name}", std::process::id()))
 }
 
-#[test]
-fn nonsense_is_refused_with_code_2() {
-    need!(need::network());
-    let namespace = Namespace::new();
-    for (line, word) in [
-        ("serve kv -t 0", "1..=128"),
-        ("serve kv -t 1000", "1000"),
-        ("serve kv -p 70000", "70000"),
-        ("serve kv -m lots", "lots"),
-        ("serve kv --nic wifi:0", "wifi"),
-        ("serve kv --nic tap:a-name-that-is-too-long", "15"),
-        ("serve kv --addr 198.18.0.2", "198.18.0.2/24"),
-        ("serve kv --addr 198.18.0.0/24", "198.18.0.0"),
-        ("serve kv --stack bsd", "linux-partitioned"),
-        ("serve kv --no-such-option", "--no-such-option"),
-        ("serve tea", "tea"),
-        ("brew", "brew"),
-    ] {
-        let ran = zygix_in(&namespace, line);
-        assert_eq!((ran.status.code(), &*ran.out), (Some(2), ""), "{line}: {ran:?}");
-        // The command line parser says its error first, then perhaps a hint.
-        assert!(ran.err.starts_with("error: ") && ran.err.contains(word), "{line}: {}", ran.err);
-    }
-    for (line, word) in [
-        ("serve kv -l ::1", "ipv4"),
-        ("serve kv --pin 4000", "4000"),
-        ("serve kv -m 8g -I 2g", "-i"),
-        ("serve kv --nic shm:/tmp/wire --netns blue", "--netns"),
-        ("serve kv --stack linux-partitioned --netns blue", "--netns"),
-        ("serve kv --addr 198.18.0.2/24 -l 198.18.0.3", "--addr"),
-    ] {
-        complains(&zygix_in(&namespace, line), 2, &[word]);
-    }
-}
-
-#[test]
-fn a_port_in_use_is_named() {
-    need!(need::network());
-    let namespace = Namespace::new();
-    let _holder = namespace.inside(|| TcpListener::bind(("127.0.0.1", PORT)).expect("nobody is here yet"));
-    let line = format!("serve kv --stack linux-partitioned -l 127.0.0.1 -p {PORT}");
-    complains(&zygix_in(&namespace, &line), 1, &["127.0.0.1:11211", "-p"]);
-    let line = format!("serve kv --stack linux-partitioned -l 192.0.2.1 -p {PORT}");
-    complains(&zygix_in(&namespace, &line), 1, &["192.0.2.1", "-l"]);
-}
-
-#[test]
-fn a_busy_tap_is_named() {
-    let rig = need!(Rig::start(&Serve::new(App::Kv, Stack::Zygix)));
-    // Another Zygix wants the same TAP, in the same namespace.
-    for threads in ["1", "2"] {
-        complains(&zygix_in(&rig.namespace, &format!("serve kv --nic tap:{TAP} -t {threads}")), 1, &[TAP, "name"]);
-    }
-    complains(&zygix_in(&rig.namespace, "serve kv --nic tap:lo"), 1, &["lo", "not a tap"]);
-    rig.still_serves_kv();
-}
-
-#[test]
-fn a_missing_device_or_privilege_is_named() {
-    need!(need::network());
-    let setpriv = need!(need::program(&["setpriv"], "util-linux"));
-    let unshare = need!(need::program(&["unshare"], "util-linux"));
-    let namespace = Namespace::new();
-
-    let copy = file("binary");
-    std::fs::copy(zygix(), &copy).expect("the temporary directory can be written");
-    let mut nobody = Command::new(&setpriv);
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(["serve", "kv"]);
-    let ran = run(&namespace, &mut nobody, b"");
-    let mut nobody = Command::new(&setpriv);
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
-    let low_port = run(&namespace, nobody.args(["serve", "kv", "--stack", "linux-partitioned", "-p", "80"]), b"");
-    let _ = std::fs::remove_file(&copy);
-    complains(&ran, 1, &["permi", "run as"]);
-    complains(&low_port, 1, &["80", "-p"]);
-
-    // A container without the device.
-    let mut bare = Command::new(unshare);
-    let script = "mount -t tmpfs none /dev/net && exec \"$@\"";
-    bare.args(["--mount", "sh", "-c", script, "sh"]).arg(zygix()).args(["serve", "kv"]);
-    complains(&run(&namespace, &mut bare, b""), 1, &["/dev/net/tun", "modprobe tun"]);
-}
-
-#[test]
-fn places_that_do_not_exist_are_named() {
-    need!(need::network());
-    let namespace = Namespace::new();
-    complains(&zygix_in(&namespace, "serve kv --nic shm:/nonexistent/wire"), 1, &["/nonexistent/wire"]);
-    complains(&zygix_in(&namespace, "serve kv --pcap /nonexistent/frames"), 1, &["/nonexistent/frames"]);
-}
-
-#[test]
-fn a_namespace_that_zygix_made_goes_with_it() {
-    need!(need::network());
-    let outer = Namespace::new();
-    let inner = format!("{}-inner", outer.name());
-    let path = PathBuf::from("/run/netns").join(&inner);
-    let arguments: Vec<String> = ["serve", "kv", "--netns", &inner].map(str::to_owned).into();
-    let (child, mut out) = started(&outer, &arguments);
-    let mut line = String::new();
-    out.read_line(&mut line).expect("it says that it is ready");
-    assert!(path.exists(), "{line}");
-    os::signal(child.id(), SIGTERM);
-    assert!(finish("zygix", child).status.success());
-    assert!(!path.exists());
-}
-
 on_stacks! {
+    /// Command lines that make no sense.
+    [linux = Linux]
+    fn nonsense_is_refused_with_code_2(_stack) {
+        need!(need::network());
+        let namespace = Namespace::new();
+        for (line, word) in [
+            ("serve kv -t 0", "1..=128"),
+            ("serve kv -t 1000", "1000"),
+            ("serve kv -p 70000", "70000"),
+            ("serve kv -m lots", "lots"),
+            ("serve kv --nic wifi:0", "wifi"),
+            ("serve kv --nic tap:a-name-that-is-too-long", "15"),
+            ("serve kv --addr 198.18.0.2", "198.18.0.2/24"),
+            ("serve kv --addr 198.18.0.0/24", "198.18.0.0"),
+            ("serve kv --stack bsd", "linux-partitioned"),
+            ("serve kv --no-such-option", "--no-such-option"),
+            ("serve tea", "tea"),
+            ("brew", "brew"),
+        ] {
+            let ran = zygix_in(&namespace, line);
+            assert_eq!((ran.status.code(), &*ran.out), (Some(2), ""), "{line}: {ran:?}");
+            // The command line parser says its error first, then perhaps a hint.
+            assert!(ran.err.starts_with("error: ") && ran.err.contains(word), "{line}: {}", ran.err);
+        }
+        for (line, word) in [
+            ("serve kv -l ::1", "ipv4"),
+            ("serve kv --pin 4000", "4000"),
+            ("serve kv -m 8g -I 2g", "-i"),
+            ("serve kv --nic shm:/tmp/wire --netns blue", "--netns"),
+            ("serve kv --stack linux-partitioned --netns blue", "--netns"),
+            ("serve kv --addr 198.18.0.2/24 -l 198.18.0.3", "--addr"),
+        ] {
+            complains(&zygix_in(&namespace, line), 2, &[word]);
+        }
+    }
+
+    /// The port is taken, or the address not ours.
+    [linux = Linux]
+    fn a_port_in_use_is_named(_stack) {
+        need!(need::network());
+        let namespace = Namespace::new();
+        let _holder = namespace.inside(|| TcpListener::bind(("127.0.0.1", PORT)).expect("nobody is here yet"));
+        let line = format!("serve kv --stack linux-partitioned -l 127.0.0.1 -p {PORT}");
+        complains(&zygix_in(&namespace, &line), 1, &["127.0.0.1:11211", "-p"]);
+        let line = format!("serve kv --stack linux-partitioned -l 192.0.2.1 -p {PORT}");
+        complains(&zygix_in(&namespace, &line), 1, &["192.0.2.1", "-l"]);
+    }
+
+    /// The TAP is in use, or no TAP.
+    [zygix = Zygix]
+    fn a_busy_tap_is_named(stack) {
+        let rig = need!(Rig::start(&Serve::new(App::Kv, stack)));
+        // Another Zygix wants the same TAP, in the same namespace.
+        for threads in ["1", "2"] {
+            complains(&zygix_in(&rig.namespace, &format!("serve kv --nic tap:{TAP} -t {threads}")), 1, &[TAP, "name"]);
+        }
+        complains(&zygix_in(&rig.namespace, "serve kv --nic tap:lo"), 1, &["lo", "not a tap"]);
+        rig.still_serves_kv();
+    }
+
+    /// No privilege, or no device.
+    [zygix = Zygix]
+    fn a_missing_device_or_privilege_is_named(_stack) {
+        need!(need::network());
+        let setpriv = need!(need::program(&["setpriv"], "util-linux"));
+        let unshare = need!(need::program(&["unshare"], "util-linux"));
+        let namespace = Namespace::new();
+
+        let copy = file("binary");
+        std::fs::copy(zygix_path(), &copy).expect("the temporary directory can be written");
+        let mut nobody = Command::new(&setpriv);
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(["serve", "kv"]);
+        let ran = run(&namespace, &mut nobody, b"");
+        let mut nobody = Command::new(&setpriv);
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        let low_port = run(&namespace, nobody.args(["serve", "kv", "--stack", "linux-partitioned", "-p", "80"]), b"");
+        let _ = std::fs::remove_file(&copy);
+        complains(&ran, 1, &["permi", "run as"]);
+        complains(&low_port, 1, &["80", "-p"]);
+
+        // A container without the device.
+        let mut bare = Command::new(unshare);
+        let script = "mount -t tmpfs none /dev/net && exec \"$@\"";
+        bare.args(["--mount", "sh", "-c", script, "sh"]).arg(zygix_path()).args(["serve", "kv"]);
+        complains(&run(&namespace, &mut bare, b""), 1, &["/dev/net/tun", "modprobe tun"]);
+    }
+
+    /// Paths that lead nowhere.
+    [zygix = Zygix]
+    fn places_that_do_not_exist_are_named(_stack) {
+        need!(need::network());
+        let namespace = Namespace::new();
+        complains(&zygix_in(&namespace, "serve kv --nic shm:/nonexistent/wire"), 1, &["/nonexistent/wire"]);
+        complains(&zygix_in(&namespace, "serve kv --pcap /nonexistent/frames"), 1, &["/nonexistent/frames"]);
+    }
+
+    /// `--netns` makes a namespace that is not there yet.
+    [zygix = Zygix]
+    fn a_namespace_that_zygix_made_goes_with_it(_stack) {
+        need!(need::network());
+        let outer = Namespace::new();
+        let inner = format!("{}-inner", outer.name());
+        let path = PathBuf::from("/run/netns").join(&inner);
+        let arguments: Vec<String> = ["serve", "kv", "--netns", &inner].map(str::to_owned).into();
+        let (child, mut out) = started(&outer, &arguments);
+        let mut line = String::new();
+        out.read_line(&mut line).expect("it says that it is ready");
+        assert!(path.exists(), "{line}");
+        os::signal(child.id(), SIGTERM);
+        assert!(finish("zygix", child).status.success());
+        assert!(!path.exists());
+    }
+
     /// One line when it is ready, one when it is done; SIGINT and SIGTERM end it in order.
     [zygix = Zygix, linux = Linux]
     fn signals_end_it_in_order(stack) {
@@ -181,32 +189,32 @@ on_stacks! {
             }
         }
     }
-}
 
-/// `--pcap` records each frame of each queue, both ways, in files that any tool reads.
-#[test]
-fn recordings_are_whole() {
-    let path = file("frames");
-    let serve = Serve::new(App::Kv, Stack::Zygix).threads(2).with(&format!("--pcap {}", path.display()));
-    let rig = need!(Rig::start(&serve));
-    let mut clients: Vec<Text> = (0..32).map(|_| rig.text()).collect();
-    for text in &mut clients {
-        text.set("key", &[b'v'; 100_000]);
-        assert_eq!(text.get("key").map(|v| v.len()), Some(100_000));
-    }
-    drop(clients);
-    let counters = rig.server.counters();
-    let Rig { server, namespace, .. } = rig;
-    assert!(server.end(SIGTERM).status.success());
-    drop(namespace);
-    for (core, path) in [path.clone(), path.with_extension("1")].into_iter().enumerate() {
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let _ = std::fs::remove_file(&path);
-        let (received, sent) = count(&bytes);
-        assert!(received > 10 && sent > 10, "core {core}: {received} and {sent} frames");
-        // More may have come after the counters were read: the ends of the connections.
-        let least = counters.per_core("rx_frames")[core] + counters.per_core("tx_frames")[core];
-        assert!(received + sent >= least, "core {core}: {received} and {sent} of {least} frames");
+    /// `--pcap` records each frame of each queue, both ways, in files that any tool reads.
+    [zygix = Zygix]
+    fn recordings_are_whole(stack) {
+        let path = file("frames");
+        let serve = Serve::new(App::Kv, stack).threads(2).with(&format!("--pcap {}", path.display()));
+        let rig = need!(Rig::start(&serve));
+        let mut clients: Vec<Text> = (0..32).map(|_| rig.text()).collect();
+        for text in &mut clients {
+            text.set("key", &vec![b'v'; 100_000]);
+            assert_eq!(text.get("key").map(|v| v.len()), Some(100_000));
+        }
+        drop(clients);
+        let counters = rig.server.counters();
+        let Rig { server, namespace, .. } = rig;
+        assert!(server.end(SIGTERM).status.success());
+        drop(namespace);
+        for (core, path) in [path.clone(), path.with_extension("1")].into_iter().enumerate() {
+            let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let _ = std::fs::remove_file(&path);
+            let (received, sent) = count(&bytes);
+            assert!(received > 10 && sent > 10, "core {core}: {received} and {sent} frames");
+            // More may have come after the counters were read: the ends of the connections.
+            let least = counters.per_core("rx_frames")[core] + counters.per_core("tx_frames")[core];
+            assert!(received + sent >= least, "core {core}: {received} and {sent} of {least} frames");
+        }
     }
 }
 

@@ -167,6 +167,11 @@ impl Dataplane {
         &self.shared
     }
 
+    /// Whether all elastic threads are running. One that ended by itself has panicked, which is our fault: its connections hang.
+    pub fn is_running(&self) -> bool {
+        self.threads.iter().all(|t| !t.is_finished())
+    }
+
     /// What kind of pages the buffers lie in: the last thread's, which got what the others had left.
     pub fn backing(&self) -> Option<Backing> {
         self.backing

@@ -3,6 +3,7 @@
 use abi::{Code, Handle};
 use mem::{Chunk, Depot};
 use units::{FLOW_GROUPS, FlowGroupId};
+use wheel::TimerId;
 use wire::Tuple;
 
 use crate::conn::{Conn, Owner};
@@ -173,23 +174,24 @@ impl FlowGroup {
     }
 
     /// Adds a half-open entry; `None` when the backlog is full.
-    pub(crate) fn insert_half(&mut self, hash: u64, tuple: Tuple, half: tcp::HalfOpen) -> Option<(u32, u32)> {
+    pub(crate) fn insert_half(&mut self, hash: u64, tuple: Tuple, half: tcp::HalfOpen) -> Option<u32> {
         if !self.halves.has_room() {
             return None;
         }
-        let (slot, generation) = self.halves.insert(tuple, hash, half)?;
+        let slot = self.halves.insert(tuple, hash, half)?;
         if self.table.insert(hash, slot | HALF) {
-            return Some((slot, generation));
+            return Some(slot);
         }
         self.halves.remove(slot);
         None
     }
 
-    pub(crate) fn remove_half(&mut self, slot: u32) {
-        if let Some(hash) = self.halves.get(slot).map(|h| h.hash) {
-            self.unlist(slot | HALF, hash);
-            self.halves.remove(slot);
-        }
+    /// Removes a half-open entry; the caller cancels its timer.
+    #[must_use]
+    pub(crate) fn remove_half(&mut self, slot: u32) -> Option<TimerId> {
+        let hash = self.halves.get(slot)?.hash;
+        self.unlist(slot | HALF, hash);
+        self.halves.remove(slot)?.timer
     }
 
     /// Slots that have ever been in use: every connection is below.

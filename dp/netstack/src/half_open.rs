@@ -1,6 +1,7 @@
 //! Half-open connections of one flow group: small entries in a fixed number, so that a flood of SYNs costs what it costs at start.
 
 use tcp::HalfOpen;
+use wheel::TimerId;
 use wire::Tuple;
 
 /// A SYN that we answered.
@@ -8,6 +9,8 @@ pub(crate) struct Half {
     pub(crate) tuple: Tuple,
     pub(crate) hash: u64,
     pub(crate) half: HalfOpen,
+    /// Its armed timer: it must not outlive the entry, or handshakes would use up the wheel.
+    pub(crate) timer: Option<TimerId>,
     pub(crate) generation: u32,
 }
 
@@ -32,11 +35,11 @@ impl HalfTable {
     }
 
     /// Adds an entry; `None` when all are in use.
-    pub(crate) fn insert(&mut self, tuple: Tuple, hash: u64, half: HalfOpen) -> Option<(u32, u32)> {
+    pub(crate) fn insert(&mut self, tuple: Tuple, hash: u64, half: HalfOpen) -> Option<u32> {
         let slot = self.free.pop()?;
         self.generation = self.generation.wrapping_add(1);
-        self.slots[slot as usize] = Some(Half { tuple, hash, half, generation: self.generation });
-        Some((slot, self.generation))
+        self.slots[slot as usize] = Some(Half { tuple, hash, half, timer: None, generation: self.generation });
+        Some(slot)
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Half> {

@@ -36,6 +36,7 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
+    #[inline]
     fn demultiplex(&mut self, mut frame: RxFrame, now: Nanos) -> Result<(), DropReason> {
         let eth = ethernet::Header::parse(&frame.head)?;
         if eth.dst != self.shared.config.mac && !eth.dst.is_broadcast() {
@@ -72,7 +73,7 @@ impl<Q: Queue> Stack<Q> {
     }
 
     /// The checks of RFC 1122 section 3.2.1; trims link padding off.
-    #[inline]
+    #[inline(always)]
     fn check_ip(&mut self, frame: &mut RxFrame) -> Result<Packet, DropReason> {
         let bytes = frame.head.len() + frame.rest.bytes() as usize;
         let ip = ipv4::Header::parse(&frame.head[ethernet::HEADER..], bytes - ethernet::HEADER)?;

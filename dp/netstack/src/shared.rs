@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// Frames that may wait for their owner.
 const INBOX: usize = 1024;
 /// Messages that background threads may have waiting at one core.
-const MAIL: usize = 64 * 1024;
+pub(crate) const MAIL: usize = 64 * 1024;
 
 /// A message could not be posted: too many wait already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +98,7 @@ impl Shared {
             inboxes: (0..cores)
                 .map(|_| Inbox {
                     frames: ArrayQueue::new(INBOX),
-                    mail: Mutex::new(Vec::with_capacity(256)),
+                    mail: Mutex::new(Vec::with_capacity(MAIL)),
                     mail_waits: AtomicBool::new(false),
                 })
                 .collect(),

@@ -13,7 +13,7 @@ use crate::batch::{Batch, Datagram, Entry, Pending};
 use crate::conn::{Conn, Owner, Phase};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::metrics::Metrics;
-use crate::shared::Shared;
+use crate::shared::{MAIL, Shared};
 use crate::tx::Link;
 
 /// Datagrams that wait for the application at one core.
@@ -82,12 +82,12 @@ impl<Q: Queue> Stack<Q> {
             wheel: Wheel::with_capacity(c.max_conns + FLOW_GROUPS * backlog),
             due: Vec::with_capacity(256),
             // A connection is in each at most once, so they never grow. Untouched parts cost address space only.
-            ready: VecDeque::with_capacity(c.max_conns + FLOW_GROUPS),
-            dirty: VecDeque::with_capacity(c.max_conns + FLOW_GROUPS),
+            ready: VecDeque::with_capacity(shared.depot.capacity()),
+            dirty: VecDeque::with_capacity(shared.depot.capacity()),
             burst: Vec::with_capacity(c.batch.max(1)),
             datagrams: VecDeque::with_capacity(DATAGRAMS),
-            mail: VecDeque::with_capacity(256),
-            mail_swap: Vec::with_capacity(256),
+            mail: VecDeque::with_capacity(MAIL),
+            mail_swap: Vec::with_capacity(MAIL),
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,
             next_icmp_error: Nanos::ZERO,
@@ -186,14 +186,32 @@ impl<Q: Queue> Stack<Q> {
             }
             batch.entries.push(entry);
         }
-        while !self.mail.is_empty() && batch.messages.len() < batch.messages.capacity() {
-            batch.messages.extend(self.mail.pop_front());
+        if !self.mail.is_empty() {
+            self.deliver_mail(batch);
         }
         while batch.datagrams.len() < batch.datagrams.capacity() {
             let Some(d) = self.datagrams.pop_front() else { break };
             batch.datagrams.push(d);
         }
         batch.entries.len() + batch.datagrams.len()
+    }
+
+    /// Moves the messages of the batch's connections into it; those of others, and those that find no room, wait in order.
+    #[cold]
+    fn deliver_mail(&mut self, batch: &mut Batch) {
+        for _ in 0..self.mail.len() {
+            let Some((to, token)) = self.mail.pop_front() else { break };
+            // A connection that has ended swallows its messages.
+            let Ok((_, conn)) = self.groups.named(to) else { continue };
+            let here = conn.phase == Phase::Busy && batch.entries.get(usize::from(conn.place)).is_some_and(|e| e.handle == to);
+            if here && batch.messages.len() < batch.messages.capacity() {
+                batch.messages.push((to, token));
+            } else {
+                // Told again after this batch, if it is in it; else it is ready already.
+                conn.pending.insert(Pending::MESSAGE);
+                self.mail.push_back((to, token));
+            }
+        }
     }
 
     /// Connections and datagrams that wait for the application.

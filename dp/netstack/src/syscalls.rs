@@ -47,7 +47,10 @@ impl<Q: Queue> Stack<Q> {
             if told_dead {
                 conn.owner = Owner::Gone;
             }
-            self.settle(id);
+            // The usual case, nothing new and nobody gone, is done here.
+            if conn.owner == Owner::Gone || conn.has_news() {
+                self.settle(id);
+            }
         }
     }
 
@@ -62,6 +65,9 @@ impl<Q: Queue> Stack<Q> {
         conn.phase = Phase::Idle;
         if conn.owner == Owner::Gone {
             if conn.tcb.is_none() {
+                if let Some((timer, _)) = conn.timer.take() {
+                    self.wheel.cancel(timer);
+                }
                 if let Some(g) = self.groups.get_mut(id.group()) {
                     g.free_conn(id.slot());
                 }

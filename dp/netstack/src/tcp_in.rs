@@ -44,6 +44,7 @@ fn dead(why: CloseReason) -> Dead {
 }
 
 impl<Q: Queue> Stack<Q> {
+    #[inline]
     pub(crate) fn tcp_arrives(
         &mut self,
         mut frame: RxFrame,
@@ -198,7 +199,7 @@ impl<Q: Queue> Stack<Q> {
         let (tuple, hash) = (entry.tuple, entry.hash);
         match entry.half.segment_arrives(now, &shared.config.tcp, seg) {
             HalfOutcome::Established(tcb) => {
-                g.remove_half(slot);
+                self.forget_half(group, slot);
                 self.established(group, hash, tuple, tcb, seg, payload, now)
             }
             HalfOutcome::Reply(answer) => {
@@ -207,7 +208,7 @@ impl<Q: Queue> Stack<Q> {
             }
             HalfOutcome::Drop(why) => Err(why.into()),
             HalfOutcome::Reset => {
-                g.remove_half(slot);
+                self.forget_half(group, slot);
                 Ok(())
             }
         }
@@ -282,10 +283,9 @@ impl<Q: Queue> Stack<Q> {
         }
         let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
         let (half, syn_ack) = HalfOpen::syn_arrives_with_ts_offset(now, &shared.config.tcp, isn, offset, seg);
-        let deadline = half.deadline();
-        let Some((slot, generation)) = g.insert_half(hash, tuple, half) else { return Err(DropReason::NoConn) };
+        let Some(slot) = g.insert_half(hash, tuple, half) else { return Err(DropReason::NoConn) };
         link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
-        self.arm_half(group, slot, (generation, deadline));
+        self.arm_half(group, slot);
         Ok(())
     }
 

@@ -34,9 +34,20 @@ impl<Q: Queue> Stack<Q> {
     }
 
     /// Arms a half-open entry's timer.
-    pub(crate) fn arm_half(&mut self, group: FlowGroupId, slot: u32, half: (u32, Nanos)) {
-        let (generation, deadline) = half;
-        self.wheel.arm(deadline, HALF | Handle::new(group, slot, generation).to_bits());
+    pub(crate) fn arm_half(&mut self, group: FlowGroupId, slot: u32) {
+        let Stack { groups, wheel, .. } = self;
+        if let Some(entry) = groups.get_mut(group).and_then(|g| g.halves.get_mut(slot)) {
+            let token = HALF | Handle::new(group, slot, entry.generation).to_bits();
+            entry.timer = wheel.arm(entry.half.deadline(), token);
+        }
+    }
+
+    /// Removes a half-open entry and its timer.
+    pub(crate) fn forget_half(&mut self, group: FlowGroupId, slot: u32) {
+        let timer = self.groups.get_mut(group).and_then(|g| g.remove_half(slot));
+        if let Some(timer) = timer {
+            self.wheel.cancel(timer);
+        }
     }
 
     pub(crate) fn run_timers(&mut self, now: Nanos) -> usize {
@@ -75,14 +86,14 @@ impl<Q: Queue> Stack<Q> {
         let Stack { groups, link, shared, .. } = self;
         let Some(g) = groups.get_mut(group) else { return };
         let Some(entry) = g.halves.get_mut(slot).filter(|h| h.generation == handle.generation()) else { return };
-        let Half { tuple, half, generation, .. } = entry;
+        let Half { tuple, half, timer, .. } = entry;
+        *timer = None;
         if half.deadline() <= now {
             match half.timeout(now, &shared.config.tcp) {
                 Some(syn_ack) => link.tcp(now, tuple, &syn_ack, &mem::MbufQueue::new()),
-                None => return g.remove_half(slot),
+                None => return self.forget_half(group, slot),
             }
         }
-        let armed = (*generation, half.deadline());
-        self.arm_half(group, slot, armed);
+        self.arm_half(group, slot);
     }
 }

@@ -103,12 +103,7 @@ impl<S: Service> Env<S> {
     }
 
     /// Calls `recv` with the bytes of `queue`.
-    pub(crate) fn recv(
-        &mut self,
-        me: Handle,
-        conn: &mut Conn<S::Conn>,
-        queue: &MbufQueue,
-    ) -> Result<Answer, Panicked> {
+    pub(crate) fn recv(&mut self, me: Handle, conn: &mut Conn<S::Conn>, queue: &MbufQueue) -> Result<Answer, Panicked> {
         self.counters.calls.inc();
         let mut out = MbufQueue::new();
         let mut tx = Reply::new(&mut out, &mut self.tx_pool, SEND_CAP.saturating_sub(conn.unsent()));

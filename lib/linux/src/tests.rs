@@ -222,7 +222,8 @@ impl Server {
             let config = Config { threads, datagrams, batch: 4, ..Config::new(any) };
             serve_ready(s, &config, &|| q.load(SeqCst), |running| {
                 tx.send((running.addr, running.mailbox)).unwrap();
-            }).unwrap()
+            })
+            .unwrap()
         });
         let (addr, mailbox) = rx.recv().unwrap();
         Server { addr, mailbox, service, quit, thread: Some(thread) }
@@ -342,7 +343,7 @@ fn a_peer_that_never_reads_is_left_unread_and_holds_up_nobody() {
     let mut refused = 0;
     // Both kernels' buffers and the server's own fill up, then nothing more is taken.
     while refused < 50 {
-        match hog.write(request[sent % request.len()..].as_bytes()) {
+        match hog.write(&request.as_bytes()[sent % request.len()..]) {
             Ok(n) => (sent, refused) = (sent + n, 0),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 refused += 1;

@@ -55,7 +55,6 @@ impl<S: Service> Runtime<S> {
             core: self.0.service.core(core),
             common: self.0.clone(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
-            out: MbufQueue::new(),
             ops: Vec::with_capacity(16),
             consumed: 0,
             connects: Vec::with_capacity(16),
@@ -68,8 +67,6 @@ pub struct ServiceApp<S: Service> {
     common: Arc<Common<S>>,
     core: S::Core,
     scratch: Box<[u8]>,
-    /// What the running handler writes.
-    out: MbufQueue,
     /// What the running handler asks for.
     ops: Vec<Op<S::Conn>>,
     /// Bytes that the handlers of the present connection have consumed.
@@ -102,7 +99,8 @@ impl<S: Service> App for ServiceApp<S> {
             self.serve(&common, view, i);
         }
         self.datagrams(&common, view);
-        common.service.batch_end(&mut self.core);
+        // A panic here belongs to no connection; it has been printed.
+        let _ = catch_unwind(AssertUnwindSafe(|| common.service.batch_end(&mut self.core)));
     }
 
     fn returned(&mut self, batch: &Batch) {
@@ -237,9 +235,10 @@ impl<S: Service> ServiceApp<S> {
         let record = &mut *guard;
         let Some(conn) = record.conn.as_mut().filter(|_| !record.closing) else { return };
         let room = room(arena, record.backlog.bytes(), entry.unacked);
-        let ServiceApp { core, scratch, out, ops, .. } = self;
+        let ServiceApp { core, scratch, ops, .. } = self;
         let mut rx = Received::new(&entry.rx, fin, scratch);
-        let mut tx = Reply::new(out, arena, room);
+        // Straight into the backlog: what several handlers write shares buffers.
+        let mut tx = Reply::new(&mut record.backlog, arena, room);
         let mut cx = Cx::new(core, now, ConnRef::new(handle), ops);
         let shows_end = fin && matches!(what, Call::Recv);
         let service = &*common.service;
@@ -256,7 +255,6 @@ impl<S: Service> ServiceApp<S> {
         record.shutdown |= tx.is_shutdown();
         record.fin_shown |= shows_end;
         record.at_least = 0;
-        record.backlog.append(&mut self.out);
         match next {
             Ok(Next::Read) => {}
             Ok(Next::AtLeast(n)) => record.at_least = n,
@@ -346,11 +344,11 @@ impl<S: Service> ServiceApp<S> {
             i += 1;
             let peer = datagram.peer();
             let room = room(arena, 0, 0);
-            let mut tx = Reply::new(&mut self.out, arena, room);
+            let mut reply = MbufQueue::new();
+            let mut tx = Reply::new(&mut reply, arena, room);
             let done = catch_unwind(AssertUnwindSafe(|| {
                 common.service.datagram(&mut self.core, &peer, &datagram.payload, &mut tx);
             }));
-            let mut reply = std::mem::take(&mut self.out);
             if done.is_ok() && !reply.is_empty() {
                 let _ = view.udp_send(peer, &mut reply);
             }

@@ -1,5 +1,6 @@
 //! What `Service` promises, shown on the dataplane itself: two elastic threads over the in-process wire, in virtual time.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,7 @@ struct Server {
     log: Mutex<Vec<String>>,
     paused: Mutex<Vec<ConnRef>>,
     timers: Mutex<Vec<ConnRef>>,
+    heard: Mutex<HashMap<ConnRef, String>>,
     /// How many bytes the `big` answer has left, by nothing but one connection at a time.
     big: usize,
 }
@@ -121,7 +123,8 @@ impl Service for Server {
         Next::Read
     }
 
-    fn message(&self, _: &mut Cx<'_, Self>, _: &mut Conn, msg: &'static str, tx: &mut Reply<'_>) -> Next {
+    fn message(&self, cx: &mut Cx<'_, Self>, _: &mut Conn, msg: &'static str, tx: &mut Reply<'_>) -> Next {
+        self.heard.lock().unwrap().entry(cx.me()).or_default().push_str(msg);
         tx.write(msg.as_bytes());
         if msg == "close" { Next::Close } else { Next::Read }
     }
@@ -320,6 +323,30 @@ fn background_threads_reach_a_paused_connection() {
     w.server.mailbox.post(who, "nobody").unwrap();
     w.run(Nanos::from_millis(1));
     assert_eq!(w.connections(), (0, 0));
+}
+
+/// More messages than one batch carries, to two connections in turn: none is lost, none overtakes another.
+#[test]
+fn a_flood_of_messages_arrives_whole_and_in_order() {
+    let mut w = World::new(Server::default(), &[(7, "tx"), (7, "ty")], true);
+    w.run(Nanos::from_millis(20));
+    let who = w.server.service.timers.lock().unwrap().clone();
+    const LETTERS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    for n in 0..1500 {
+        w.server.mailbox.post(who[n % 2], LETTERS[n / 2 % 5]).unwrap();
+    }
+    for conn in who {
+        w.server.mailbox.post(conn, "close").unwrap();
+    }
+    w.run(Nanos::from_millis(100));
+    let log = w.log();
+    assert_eq!(log.iter().filter(|l| l.starts_with("closed")).count(), 2);
+    assert_eq!(w.got(), ["tx: \"760 bytes\", closed here", "ty: \"760 bytes\", closed here"]);
+    let orders = w.server.service.heard.lock().unwrap();
+    for heard in orders.values() {
+        let expected: String = (0..750).map(|n| LETTERS[n % 5]).collect();
+        assert_eq!(heard.strip_suffix("close"), Some(&expected[..]));
+    }
 }
 
 #[test]

@@ -84,7 +84,9 @@ fn wrong(bytes: &[u8]) -> Verdict {
     let len = std::str::from_utf8(&bytes[..first - 2]).ok().and_then(|l| l.rsplit(' ').next()?.parse::<usize>().ok());
     match len {
         Some(len) if len <= 1 << 20 && bytes.len() < first + len + 7 => Verdict::Incomplete,
-        Some(len) if len <= 1 << 20 && bytes[first + len..].starts_with(b"\r\nEND\r\n") => Verdict::Wrong(first + len + 7),
+        Some(len) if len <= 1 << 20 && bytes[first + len..].starts_with(b"\r\nEND\r\n") => {
+            Verdict::Wrong(first + len + 7)
+        }
         _ => Verdict::Garbage,
     }
 }

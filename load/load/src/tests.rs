@@ -55,12 +55,7 @@ fn client(addr: SocketAddr, connections: usize, depth: usize) -> Client {
 }
 
 fn slice(pace: Pace) -> Slice {
-    Slice {
-        pace,
-        warmup: Nanos::from_millis(10),
-        window: Nanos::from_millis(60),
-        patience: Nanos::from_millis(100),
-    }
+    Slice { pace, warmup: Nanos::from_millis(10), window: Nanos::from_millis(60), patience: Nanos::from_millis(100) }
 }
 
 fn load(answer: Answer, pace: Pace) -> Outcome {
@@ -101,9 +96,12 @@ fn wrong_replies_are_errors_and_no_requests() {
 
 #[test]
 fn garbage_and_hang_ups_cost_the_connection_which_is_replaced() {
-    for answer in [|n, l: &str| if n == 5 { Some(b"?\r\n".to_vec()) } else { right(n, l) }, |n, l: &str| {
-        if n == 5 { None } else { right(n, l) }
-    }] {
+    for answer in [
+        |n, l: &str| if n == 5 { Some(b"?\r\n".to_vec()) } else { right(n, l) },
+        |n, l: &str| {
+            if n == 5 { None } else { right(n, l) }
+        },
+    ] {
         let mut clients = [client(server(answer), 3, 2)];
         let mut sum = run(&mut clients, &slice(Pace::Closed)).unwrap();
         // More breaks than there are connections: those that took a broken one's place were used.

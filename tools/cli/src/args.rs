@@ -7,12 +7,17 @@ use crate::values::{Cores, HostAddress, Megabytes, Network, NicUri, Size};
 
 /// A dataplane operating system for Linux: network services on their own user-level TCP/IP stack.
 #[derive(Parser, Debug)]
-#[command(name = "zygix", version, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "zygix",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   zygix demo                          both stacks, real load, a table: no set-up, no privilege needed
   sudo zygix serve kv                 a memcached-compatible store at 198.18.0.2:11211, reached through TAP zx0
   zygix serve kv --stack linux-partitioned
-                                      the same store on Linux sockets")]
+                                      the same store on Linux sockets"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -300,7 +305,10 @@ mod tests {
         let Ok(Serve { app: App::Kv(kv) }) = serve("kv -p 22122 -m 1024 -M -I 2m -c 4096 -t 2 -l 127.0.0.1 -vv") else {
             panic!("not understood")
         };
-        assert_eq!((kv.port, kv.memory_limit.0, kv.disable_evictions, kv.max_item_size.0), (22122, 1 << 30, true, 2 << 20));
+        assert_eq!(
+            (kv.port, kv.memory_limit.0, kv.disable_evictions, kv.max_item_size.0),
+            (22122, 1 << 30, true, 2 << 20)
+        );
         assert_eq!((kv.on.conn_limit, kv.on.threads, kv.on.verbose), (4096, 2, 2));
         assert_eq!(kv.on.listen, Some("127.0.0.1".parse().unwrap()));
         assert_eq!((kv.on.stack, kv.on.nic), (Stack::Zygix, NicUri::Tap("zx0".into())));

@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(ping: &Ping) -> anyhow::Result<()> {
     let NicUri::Shm(path) = &ping.nic else {
-        return Err(Usage("ping goes over an shm wire: shm:PATH; over a TAP, Linux's own tools reach a Zygix".into()).into());
+        return Err(
+            Usage("ping goes over an shm wire: shm:PATH; over a TAP, Linux's own tools reach a Zygix".into()).into()
+        );
     };
     sys::stop::install();
     let config = shm::Config { mac: Mac::local(2), ..shm::Config::default() };
@@ -34,9 +36,7 @@ pub(crate) fn run(ping: &Ping) -> anyhow::Result<()> {
     };
     let target = SocketAddr::from((ping.addr.address, ping.port));
     let tally = Arc::new(Tally::default());
-    let client = |_, _: &Arc<_>| {
-        Client::new(target, ping.conns.into(), ping.size.0, ping.depth.into(), tally.clone())
-    };
+    let client = |_, _: &Arc<_>| Client::new(target, ping.conns.into(), ping.size.0, ping.depth.into(), tally.clone());
     let queues = wire.queues();
     let runner = RunnerConfig { pin: ping.pin.into_iter().collect(), idle: Idle::Spin };
     let dataplane = Dataplane::start(stack, queues, move |t| wire.flow_group(t), &runner, client)?;
@@ -51,7 +51,12 @@ pub(crate) fn run(ping: &Ping) -> anyhow::Result<()> {
     let errors = tally.errors.get();
     let rate = messages as f64 / span.as_secs_f64();
     let underway = f64::from(ping.conns) * f64::from(ping.depth);
-    println!("{messages} messages of {} B over {} connection(s), {rate:.0}/s, {:.2} us each way and back, {errors} errors", ping.size.0, ping.conns, underway * 1e6 / rate);
+    println!(
+        "{messages} messages of {} B over {} connection(s), {rate:.0}/s, {:.2} us each way and back, {errors} errors",
+        ping.size.0,
+        ping.conns,
+        underway * 1e6 / rate
+    );
     if let Some(file) = &ping.json {
         let result = json!({"wire": "shm (emulated)", "messages": messages, "messages_per_s": rate, "errors": errors});
         std::fs::write(file, format!("{result:#}\n")).with_context(|| format!("--json {}", file.display()))?;

@@ -69,9 +69,13 @@ fn check_pins(on: &On) -> anyhow::Result<()> {
 }
 
 fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool, on: &On) -> anyhow::Result<()> {
-    for (given, option) in [(on.netns.is_some(), "--netns"), (on.addr.is_some(), "--addr"), (on.pcap.is_some(), "--pcap")] {
+    for (given, option) in
+        [(on.netns.is_some(), "--netns"), (on.addr.is_some(), "--addr"), (on.pcap.is_some(), "--pcap")]
+    {
         if given {
-            return Err(Usage(format!("{option} is Zygix's; the Linux stack serves the machine's own addresses (-l)")).into());
+            return Err(
+                Usage(format!("{option} is Zygix's; the Linux stack serves the machine's own addresses (-l)")).into()
+            );
         }
     }
     let control = Control::new(on.supervised, on.verbose);
@@ -113,9 +117,9 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
     let addr = match (on.addr, on.listen) {
         (addr, None) => addr.unwrap_or(ADDRESS),
         (Some(addr), Some(IpAddr::V4(l))) if l == addr.address => addr,
-        (None, Some(IpAddr::V4(address))) => format!("{address}/{}", ADDRESS.prefix)
-            .parse()
-            .map_err(|e| Usage(format!("-l {address}: {e}")))?,
+        (None, Some(IpAddr::V4(address))) => {
+            format!("{address}/{}", ADDRESS.prefix).parse().map_err(|e| Usage(format!("-l {address}: {e}")))?
+        }
         (None, Some(IpAddr::V6(_))) => return Err(Usage("-l: Zygix serves IPv4 only so far".into())),
         (Some(addr), Some(l)) => {
             return Err(Usage(format!("-l {l} contradicts --addr {}: give one of them", addr.address)));
@@ -127,9 +131,13 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         (Some(HostAddress::Set(host)), NicUri::Tap(_)) if host.neighbours(addr) => Some(host),
         (Some(HostAddress::Set(host)), NicUri::Tap(_)) => {
             let (ours, theirs) = (addr.address, host.address);
-            return Err(Usage(format!("--host-addr {theirs} is no neighbour of {ours}: take the same network and prefix")));
+            return Err(Usage(format!(
+                "--host-addr {theirs} is no neighbour of {ours}: take the same network and prefix"
+            )));
         }
-        (Some(HostAddress::Set(_)), NicUri::Shm(_)) => return Err(Usage("--host-addr: Linux is not on an shm wire".into())),
+        (Some(HostAddress::Set(_)), NicUri::Shm(_)) => {
+            return Err(Usage("--host-addr: Linux is not on an shm wire".into()));
+        }
     };
     if on.netns.is_some() && matches!(on.nic, NicUri::Shm(_)) {
         return Err(Usage("--netns: an shm wire is in no network namespace".into()));

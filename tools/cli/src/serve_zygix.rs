@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use dataplane::{Dataplane, Idle, RunnerConfig};
 use mem::Backing;
 use netstack::{DropReason, Shared, StackConfig};
@@ -124,8 +123,13 @@ where
     let shared = dataplane.shared().clone();
     note_oversubscription(opts, control);
     match dataplane.backing() {
-        Some(Backing::Transparent) => control.note(1, "no reserved huge pages: using transparent ones; sysctl vm.nr_hugepages=64 reserves some"),
-        Some(Backing::Small) => control.note(0, "no huge pages: using small ones, which costs some speed; sysctl vm.nr_hugepages=64 reserves some"),
+        Some(Backing::Transparent) => {
+            control.note(1, "no reserved huge pages: using transparent ones; sysctl vm.nr_hugepages=64 reserves some")
+        }
+        Some(Backing::Small) => control.note(
+            0,
+            "no huge pages: using small ones, which costs some speed; sysctl vm.nr_hugepages=64 reserves some",
+        ),
         Some(Backing::HugeTlb) | None => {}
     }
     let line = format!("{line}, {} elastic thread(s)", opts.threads);
@@ -133,6 +137,9 @@ where
     control.ready(&line, move || stats(&counted));
     while !control.stopping() {
         std::thread::sleep(LOOK);
+        if !dataplane.is_running() {
+            anyhow::bail!("an elastic thread has ended; its last words are above");
+        }
     }
     dataplane.stop();
     if control.wants_counters() {
@@ -148,8 +155,7 @@ where
 fn record<Q: Queue>(queues: Vec<Q>, opts: &ZygixOptions) -> anyhow::Result<Vec<Pcap<Q>>> {
     let Some(file) = &opts.pcap else { return Ok(queues.into_iter().map(Pcap::off).collect()) };
     let recorded = queues.into_iter().enumerate().map(|(i, queue)| {
-        let path = Pcap::<Q>::path(file, i);
-        Pcap::create(queue, &path).with_context(|| format!("--pcap {}", path.display()))
+        Ok(Pcap::create(queue, &Pcap::<Q>::path(file, i))?)
     });
     recorded.collect()
 }
@@ -157,7 +163,13 @@ fn record<Q: Queue>(queues: Vec<Q>, opts: &ZygixOptions) -> anyhow::Result<Vec<P
 fn note_oversubscription(opts: &ZygixOptions, control: Control) {
     let cores = sys::thread::allowed_cores().map_or(usize::MAX, |c| c.len());
     if usize::from(opts.threads) > cores {
-        control.note(0, &format!("{} elastic threads on {cores} core(s): they will take turns, and tails will suffer", opts.threads));
+        control.note(
+            0,
+            &format!(
+                "{} elastic threads on {cores} core(s): they will take turns, and tails will suffer",
+                opts.threads
+            ),
+        );
     }
 }
 

@@ -31,7 +31,8 @@ fn size(text: &str, plain: u32) -> Result<usize, String> {
         Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
         _ => (text, plain),
     };
-    let number: usize = digits.parse().map_err(|_| "write a number, with k, m or g if you like: 512k, 64m".to_owned())?;
+    let number: usize =
+        digits.parse().map_err(|_| "write a number, with k, m or g if you like: 512k, 64m".to_owned())?;
     match number.checked_mul(1 << shift) {
         Some(0) => Err("it must be more than 0".into()),
         Some(size) => Ok(size),
@@ -51,10 +52,8 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Network, String> {
         let wanted = || "write address/prefix: 198.18.0.2/24".to_owned();
         let (address, prefix) = text.split_once('/').ok_or_else(wanted)?;
-        let network = Network {
-            address: address.parse().map_err(|_| wanted())?,
-            prefix: prefix.parse().map_err(|_| wanted())?,
-        };
+        let network =
+            Network { address: address.parse().map_err(|_| wanted())?, prefix: prefix.parse().map_err(|_| wanted())? };
         if !(1..=30).contains(&network.prefix) {
             return Err("the prefix is 1 to 30 bits long".into());
         }
@@ -144,7 +143,9 @@ impl FromStr for NicUri {
             }
             Some(("tap", _)) => Err("a TAP's name has 1 to 15 characters, no slash, no blank".into()),
             Some(("shm", path)) if !path.is_empty() => Ok(NicUri::Shm(path.into())),
-            Some((other, _)) if other != "shm" => Err(format!("there is no NIC of the kind {other}: tap:NAME or shm:PATH")),
+            Some((other, _)) if other != "shm" => {
+                Err(format!("there is no NIC of the kind {other}: tap:NAME or shm:PATH"))
+            }
             _ => Err("write tap:NAME or shm:PATH".into()),
         }
     }

@@ -6,7 +6,7 @@ use load::{Client, Config, Errors, Outcome, Pace, Slice, Workload};
 use sys::clock;
 use units::Nanos;
 
-use super::account::{Accounting, Cost, Reading, Softirqs};
+use super::account::{self, Accounting, Cost, Reading, Softirqs};
 use super::child::Server;
 use super::net::{LINUX, ZYGIX};
 use super::{PORT, Progress};
@@ -47,12 +47,9 @@ impl Plan {
         // Calibration counts as half a round.
         let per_stack = Nanos(total.0 / (2 * rounds as u64 + 1));
         let part = |percent| Nanos(per_stack.0 / 100 * percent);
-        let slice = |pace, warmup, window| Slice { pace, warmup: part(warmup), window: part(window), patience: PATIENCE };
-        Plan {
-            rounds,
-            closed: slice(Pace::Closed, 5, 30),
-            open: slice(Pace::Open { rate: 1.0 }, 10, 55),
-        }
+        let slice =
+            |pace, warmup, window| Slice { pace, warmup: part(warmup), window: part(window), patience: PATIENCE };
+        Plan { rounds, closed: slice(Pace::Closed, 5, 30), open: slice(Pace::Open { rate: 1.0 }, 10, 55) }
     }
 }
 
@@ -76,6 +73,8 @@ pub(crate) struct Rounds {
     pub(crate) of: [Vec<Round>; 2],
     /// What went wrong outside of the rounds: preload, calibration.
     pub(crate) before: [Errors; 2],
+    /// The share of all cores' time that a hypervisor took away meanwhile.
+    pub(crate) stolen: f64,
 }
 
 /// Two servers and a client for each.
@@ -112,6 +111,7 @@ impl Bench {
     /// All slices, in turn.
     pub(crate) fn run(&mut self, progress: &Progress) -> Result<Rounds> {
         progress.say("calibrating");
+        let (stolen_before, all_before) = account::stolen()?;
         let (first, _) = self.slice(0, self.plan.closed)?;
         let (second, _) = self.slice(1, self.plan.closed)?;
         let slower = first.rps().min(second.rps());
@@ -138,7 +138,9 @@ impl Bench {
                 }
             }
         }
-        Ok(Rounds { rate, of, before: [first.errors, second.errors] })
+        let (stolen, all) = account::stolen()?;
+        let stolen = (stolen - stolen_before).as_secs_f64() / (all - all_before).as_secs_f64().max(1e-9);
+        Ok(Rounds { rate, of, before: [first.errors, second.errors], stolen })
     }
 
     /// One slice of load on one server, and what it cost the server within the window.
@@ -149,12 +151,7 @@ impl Bench {
         let answered = client.progress();
         let mut reading = || -> Result<Reading> {
             let usage = server.usage()?;
-            Ok(Reading {
-                at: clock::now(),
-                requests: answered.answered.get(),
-                usage,
-                softirqs: Softirqs::read()?,
-            })
+            Ok(Reading { at: clock::now(), requests: answered.answered.get(), usage, softirqs: Softirqs::read()? })
         };
         let until = |at: Nanos| thread::sleep((at - clock::now()).duration());
         let start = clock::now();

@@ -95,7 +95,9 @@ impl Server {
                 bail!("interrupted");
             }
             match self.lines.recv_timeout(Duration::from_millis(50)) {
-                Ok(line) => return serde_json::from_str(&line).map_err(|_| anyhow!("the {} server says {line:?}", self.name)),
+                Ok(line) => {
+                    return serde_json::from_str(&line).map_err(|_| anyhow!("the {} server says {line:?}", self.name));
+                }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(_) => return Err(self.failed()),
             }

@@ -98,20 +98,28 @@ impl Outcome {
     fn notes(&self) -> Vec<String> {
         let a = &self.accounting;
         let mut notes = vec![format!(
-            "{} rounds in alternation, medians; ratios are zygix/linux within a round. {} connections, depth {}, USR-like\n\
+            "{} round(s) in alternation, medians; ratios are zygix/linux within a round. {} connections, depth {}, USR-like\n\
              (19 B keys, 2 B values, 99.8 % GET), every reply checked. Latency at equal load, from the intended send time.",
             self.plan.rounds, self.connections, self.depth
         )];
         if a.load_core == a.server_core {
-            notes.push("One core for everything: the kernel's receive work cannot be told apart and is left out.".into());
+            notes.push(
+                "One core for everything: the kernel's receive work cannot be told apart and is left out.".into(),
+            );
+        }
+        if self.rounds.stolen > 0.005 {
+            let percent = self.rounds.stolen * 100.0;
+            notes.push(format!(
+                "The hypervisor took {percent:.1} % of the machine's time meanwhile: the tails show that on both sides."
+            ));
         }
         if self.unprivileged {
             notes.push("Without root: in a user namespace, where the kernel refuses to steer frames (bpf).".into());
         }
-        for stack in 0..2 {
+        for (stack, name) in STACKS.iter().enumerate() {
             let errors = self.errors_of(stack);
             if errors.total() > 0 {
-                notes.push(format!("{}: {errors}", STACKS[stack]));
+                notes.push(format!("{name}: {errors}"));
             }
         }
         notes
@@ -125,7 +133,7 @@ impl Outcome {
             "errors": self.errors(),
             STACKS[0]: self.stack_json(0),
             STACKS[1]: self.stack_json(1),
-            "ratio_of_medians_by_round": {
+            "median_ratio": {
                 "rps": self.ratio(RPS),
                 "p50": self.ratio(P50),
                 "p99": self.ratio(P99),
@@ -137,6 +145,7 @@ impl Outcome {
             "load_core": a.load_core,
             "server_core": a.server_core,
             "softirqs_billed_to_threads": a.billing == Billing::Thread,
+            "stolen_by_hypervisor": self.rounds.stolen,
             "unprivileged": self.unprivileged,
             "null_comparison": self.null,
         })
