@@ -134,11 +134,13 @@ on_stacks! {
         rig.is_well();
     }
 
-    /// Three hundred clients send to the echo and never read: what they sent waits in their own buffers and windows.
+    /// Two hundred clients send to the echo and never read: what they sent waits in their own buffers and windows.
     [zygix = Zygix, software = Software, linux = Linux]
     fn deaf_talkers(stack) {
+        // 200 MB are many times what all of our buffers hold, and far from what Linux has for all of its sockets.
+        const EACH: usize = 1 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack).threads(2)));
-        let crowd = need!(crowd(&rig, 300));
+        let crowd = need!(crowd(&rig, 200));
         let mut witness = rig.connect();
         let mut echo = |what: &str| {
             let message = [b'm'; 3000];
@@ -147,11 +149,12 @@ on_stacks! {
             witness.read_exact(&mut back).unwrap_or_else(|e| panic!("no echo {what}: {e}"));
             assert!(back == message);
         };
-        let flood = vec![b'f'; 1 << 20];
+        let flood = vec![b'f'; EACH];
+        let mut sent = vec![0; crowd.len()];
         let before = rig.server.resident();
         for round in 0..20 {
             for (i, stream) in crowd.iter().enumerate() {
-                push(stream, &flood);
+                sent[i] += push(stream, &flood[sent[i]..]);
                 if i % 50 == 0 {
                     echo(&format!("in round {round} after client {i}"));
                 }
@@ -161,15 +164,19 @@ on_stacks! {
             echo("when all are full");
         }
         rig.still_echoes();
+        println!("{} MB were sent", sent.iter().sum::<usize>() >> 20);
         println!("{} MB more are resident", rig.server.resident().saturating_sub(before) >> 20);
-        // One of them reads after all: everything is there, in order.
-        let mut late = &crowd[123];
-        late.set_nonblocking(false).expect("a socket can be made so");
-        late.set_read_timeout(Some(tests::PATIENCE)).expect("not zero");
-        late.shutdown(Shutdown::Write).expect("the connection is open");
-        let mut back = Vec::new();
-        late.read_to_end(&mut back).expect("all comes back");
-        assert!(back.len() > 100_000 && back.iter().all(|b| *b == b'f'), "{} bytes came back", back.len());
+        // Some of them read after all: everything is there.
+        for i in [23, 123, 199] {
+            let mut late = &crowd[i];
+            late.set_nonblocking(false).expect("a socket can be made so");
+            late.set_read_timeout(Some(tests::PATIENCE)).expect("not zero");
+            late.shutdown(Shutdown::Write).expect("the connection is open");
+            let mut back = Vec::new();
+            late.read_to_end(&mut back).expect("all comes back");
+            assert_eq!(back.len(), sent[i]);
+            assert!(back.iter().all(|b| *b == b'f'));
+        }
         drop(crowd);
         rig.still_echoes();
     }

@@ -16,7 +16,8 @@ const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_MMAPABLE: u32 = 1 << 10;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
-const REFUSED: &str = "needs CAP_BPF in the initial user namespace (run as root), or kernel.unprivileged_bpf_disabled=0";
+const REFUSED: &str =
+    "needs CAP_BPF in the initial user namespace (run as root), or kernel.unprivileged_bpf_disabled=0";
 
 /// The part of `union bpf_attr` that BPF_MAP_CREATE reads.
 #[repr(C)]
@@ -59,14 +60,7 @@ struct TestRun {
 unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> i64 {
     // SAFETY: `attr` is a live, fully initialised prefix of `union bpf_attr`, of the size passed; its inner pointers are
     // the caller's promise.
-    unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attr),
-            size_of::<T>(),
-        )
-    }
+    unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) }
 }
 
 /// An array of 64-bit values that programs read and this process writes by plain stores (BPF_F_MMAPABLE): a change is
@@ -99,31 +93,18 @@ impl Array {
         };
         // SAFETY: the attribute holds no pointers.
         let fd = unsafe { bpf(MAP_CREATE, &mut attr) };
-        let fd =
-            owned(fd, "bpf(BPF_MAP_CREATE)").map_err(|e| e.remedy_for(libc::EPERM, REFUSED))?;
+        let fd = owned(fd, "bpf(BPF_MAP_CREATE)").map_err(|e| e.remedy_for(libc::EPERM, REFUSED))?;
         let mapped = (len as usize * 8).next_multiple_of(4096);
         // SAFETY: a new shared mapping at an address of the kernel's choice.
         let at = unsafe {
             let rw = libc::PROT_READ | libc::PROT_WRITE;
-            libc::mmap(
-                std::ptr::null_mut(),
-                mapped,
-                rw,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), mapped, rw, libc::MAP_SHARED, fd.as_raw_fd(), 0)
         };
         if at == libc::MAP_FAILED {
             return Err(SysError::last("mmap").on("a BPF array"));
         }
         let values = NonNull::new(at.cast()).expect("mmap returns no null unless asked to");
-        Ok(Array {
-            fd,
-            values,
-            len,
-            mapped,
-        })
+        Ok(Array { fd, values, len, mapped })
     }
 
     /// How many values there are.
@@ -137,11 +118,7 @@ impl Array {
     }
 
     fn slot(&self, index: usize) -> &AtomicU64 {
-        assert!(
-            index < self.len(),
-            "index {index} of a BPF array of {}",
-            self.len
-        );
+        assert!(index < self.len(), "index {index} of a BPF array of {}", self.len);
         // SAFETY: the mapping holds `len` values, 8 bytes apart and aligned, for as long as `self` lives; the kernel and
         // we access them as aligned 64-bit words only.
         unsafe { self.values.add(index).as_ref() }
@@ -190,15 +167,10 @@ impl Program {
             Err(e) if e.is_permission() && e.errno() == Some(libc::EPERM) => Err(e.remedy(REFUSED)),
             Err(_) => {
                 let mut log = vec![0; 1 << 16];
-                load(&insns, &mut log)
-                    .map(|fd| Program { fd })
-                    .map_err(|e| {
-                        let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
-                        e.on(format!(
-                            "a program; the verifier says:\n{}",
-                            String::from_utf8_lossy(&log[..end])
-                        ))
-                    })
+                load(&insns, &mut log).map(|fd| Program { fd }).map_err(|e| {
+                    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+                    e.on(format!("a program; the verifier says:\n{}", String::from_utf8_lossy(&log[..end])))
+                })
             }
         }
     }
@@ -240,11 +212,7 @@ fn load(insns: &[u64], log: &mut [u8]) -> Result<OwnedFd, SysError> {
         license: c"MIT".as_ptr() as u64,
         log_level: u32::from(!log.is_empty()),
         log_size: log.len() as u32,
-        log_buf: if log.is_empty() {
-            0
-        } else {
-            log.as_mut_ptr() as u64
-        },
+        log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         kern_version: 0,
         prog_flags: 0,
     };
@@ -290,11 +258,7 @@ mod tests {
             array => array.unwrap(),
         };
         let program = Program::socket_filter(&program(&array)).unwrap();
-        let run = |byte: u8| {
-            program
-                .test_run(&[&[0; 14][..], &[byte; 60]].concat())
-                .unwrap()
-        };
+        let run = |byte: u8| program.test_run(&[&[0; 14][..], &[byte; 60]].concat()).unwrap();
         assert_eq!((run(2), run(4)), (5, 0xff));
         array.set(2, 37);
         assert_eq!((run(2), run(3), array.get(2)), (42, 5, 37));
@@ -305,9 +269,6 @@ mod tests {
         let mut a = Assembler::new();
         a.exit(); // r0 was never set
         let e = Program::socket_filter(&a).unwrap_err();
-        assert!(
-            e.errno() == Some(libc::EPERM) || e.to_string().contains("R0"),
-            "{e}"
-        );
+        assert!(e.errno() == Some(libc::EPERM) || e.to_string().contains("R0"), "{e}");
     }
 }

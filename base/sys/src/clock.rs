@@ -5,10 +5,7 @@ use units::Nanos;
 use crate::{SysError, check};
 
 fn read(clock: libc::clockid_t) -> Result<Nanos, SysError> {
-    let mut t = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a live timespec that the call fills.
     let ret = unsafe { libc::clock_gettime(clock, &mut t) };
     check(ret, "clock_gettime")?;
@@ -51,9 +48,7 @@ impl ThreadClock {
     /// The clock of thread `tid` of this process (see [`crate::thread::id`]).
     pub const fn of(tid: u32) -> ThreadClock {
         // The kernel's encoding (posix-timers_types.h): complement of the id, then "per thread" (4) and "sched" (2).
-        ThreadClock {
-            clock: !(tid as i32) << 3 | 4 | 2,
-        }
+        ThreadClock { clock: !(tid as i32) << 3 | 4 | 2 }
     }
 
     /// CPU time of that thread, user and kernel, since its start.
@@ -61,10 +56,8 @@ impl ThreadClock {
     /// # Errors
     /// `EINVAL` when it has ended.
     pub fn read(self) -> Result<Nanos, SysError> {
-        read(self.clock).map_err(|e| {
-            e.on("a thread's CPU clock")
-                .remedy("the thread has ended, or is of another process")
-        })
+        read(self.clock)
+            .map_err(|e| e.on("a thread's CPU clock").remedy("the thread has ended, or is of another process"))
     }
 }
 
@@ -85,9 +78,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let before = thread_cpu();
             while thread_cpu() < before + Nanos::from_millis(2) {}
-            clock_tx
-                .send((ThreadClock::current(), thread_cpu()))
-                .unwrap();
+            clock_tx.send((ThreadClock::current(), thread_cpu())).unwrap();
             let _ = go_rx.recv();
         });
         let (clock, own) = clock_rx.recv().unwrap();

@@ -21,11 +21,7 @@ struct Detail<'a, T: ?Sized>(&'static str, &'a T);
 impl<T: AsRef<str>> fmt::Display for Detail<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.1.as_ref();
-        if text.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "{}{text}", self.0)
-        }
+        if text.is_empty() { Ok(()) } else { write!(f, "{}{text}", self.0) }
     }
 }
 
@@ -37,12 +33,7 @@ impl SysError {
 
     /// An error with a cause of the caller's.
     pub fn new(call: &'static str, source: io::Error) -> SysError {
-        SysError {
-            call,
-            on: String::new(),
-            cause: source,
-            remedy: "",
-        }
+        SysError { call, on: String::new(), cause: source, remedy: "" }
     }
 
     /// Names the thing that the call was applied to.
@@ -62,11 +53,7 @@ impl SysError {
     /// Adds advice if the cause is `errno`.
     #[must_use]
     pub fn remedy_for(self, errno: i32, remedy: &'static str) -> SysError {
-        if self.errno() == Some(errno) {
-            self.remedy(remedy)
-        } else {
-            self
-        }
+        if self.errno() == Some(errno) { self.remedy(remedy) } else { self }
     }
 
     /// The kernel's error number, if it was the kernel that refused.
@@ -107,19 +94,10 @@ mod tests {
 
     #[test]
     fn a_message_names_call_object_cause_and_remedy() {
-        let e = SysError::new("open", io::Error::from_raw_os_error(libc::ENOENT))
-            .on("/dev/net/tun")
-            .remedy("load tun");
-        assert_eq!(
-            e.to_string(),
-            "open of /dev/net/tun: No such file or directory (os error 2); load tun"
-        );
-        let plain = SysError::new("bpf", io::Error::from_raw_os_error(libc::EPERM))
-            .remedy_for(libc::ENOENT, "no");
-        assert_eq!(
-            plain.to_string(),
-            "bpf: Operation not permitted (os error 1)"
-        );
+        let e = SysError::new("open", io::Error::from_raw_os_error(libc::ENOENT)).on("/dev/net/tun").remedy("load tun");
+        assert_eq!(e.to_string(), "open of /dev/net/tun: No such file or directory (os error 2); load tun");
+        let plain = SysError::new("bpf", io::Error::from_raw_os_error(libc::EPERM)).remedy_for(libc::ENOENT, "no");
+        assert_eq!(plain.to_string(), "bpf: Operation not permitted (os error 1)");
         assert!(plain.is_permission() && !e.is_permission());
         assert_eq!(io::Error::from(e).kind(), io::ErrorKind::NotFound);
     }

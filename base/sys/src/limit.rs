@@ -7,10 +7,7 @@ use crate::{SysError, check};
 /// # Errors
 /// As setrlimit(2).
 pub fn raise_open_files() -> Result<u64, SysError> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live rlimit that the call fills.
     let ret = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     check(ret, "getrlimit")?;
@@ -27,14 +24,8 @@ mod tests {
     fn the_limit_is_at_its_top_afterwards() {
         let top = super::raise_open_files().unwrap();
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-        let line = limits
-            .lines()
-            .find(|l| l.starts_with("Max open files"))
-            .unwrap();
+        let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
         let columns: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(
-            (columns[3], columns[4]),
-            (&*top.to_string(), &*top.to_string())
-        );
+        assert_eq!((columns[3], columns[4]), (&*top.to_string(), &*top.to_string()));
     }
 }

@@ -11,8 +11,7 @@ use crate::netlink::{Request, attrs};
 /// Bytes of an interface's name, with the ending NUL.
 const NAME_SIZE: usize = 16;
 const VETH_INFO_PEER: u16 = 1;
-const ADMIN: &str =
-    "needs CAP_NET_ADMIN: run as root, or in a user and network namespace of your own";
+const ADMIN: &str = "needs CAP_NET_ADMIN: run as root, or in a user and network namespace of your own";
 
 /// Where the other end of a new pair goes.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +70,7 @@ pub fn check_name(name: &str) -> Result<CString, SysError> {
             .on(format!("{name:?}"))
             .remedy("an interface's name has 1 to 15 characters, no slash, colon, percent sign or space")
     };
-    if sound {
-        CString::new(name).map_err(|_| refused())
-    } else {
-        Err(refused())
-    }
+    if sound { CString::new(name).map_err(|_| refused()) } else { Err(refused()) }
 }
 
 /// The number of an interface.
@@ -101,20 +96,14 @@ pub fn exists(name: &str) -> bool {
 /// # Errors
 /// `ENODEV`.
 pub fn info(name: &str) -> Result<Info, SysError> {
-    let request =
-        Request::new("RTM_GETLINK", libc::RTM_GETLINK, 0).body(&ifinfo(index(name)?, 0, 0));
+    let request = Request::new("RTM_GETLINK", libc::RTM_GETLINK, 0).body(&ifinfo(index(name)?, 0, 0));
     let answers = request.send().map_err(|e| e.on(name))?;
     let body = answers.first().map_or(&[][..], Vec::as_slice);
     let (Some(fixed), Some(rest)) = (body.first_chunk::<16>(), body.get(16..)) else {
-        return Err(
-            SysError::new("RTM_GETLINK", io::Error::from_raw_os_error(libc::EPROTO)).on(name),
-        );
+        return Err(SysError::new("RTM_GETLINK", io::Error::from_raw_os_error(libc::EPROTO)).on(name));
     };
-    let mut info = Info {
-        index: ne32(&fixed[4..]),
-        up: ne32(&fixed[8..]) & libc::IFF_UP as u32 != 0,
-        ..Info::default()
-    };
+    let mut info =
+        Info { index: ne32(&fixed[4..]), up: ne32(&fixed[8..]) & libc::IFF_UP as u32 != 0, ..Info::default() };
     for (kind, value) in attrs(rest) {
         match kind {
             libc::IFLA_MTU => info.mtu = ne32(value),
@@ -129,11 +118,7 @@ pub fn info(name: &str) -> Result<Info, SysError> {
 fn read_kind(info: &mut Info, linkinfo: &[u8]) {
     for (kind, value) in attrs(linkinfo) {
         match kind {
-            libc::IFLA_INFO_KIND => {
-                info.kind = String::from_utf8_lossy(value)
-                    .trim_end_matches('\0')
-                    .to_owned()
-            }
+            libc::IFLA_INFO_KIND => info.kind = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
             libc::IFLA_INFO_DATA if info.kind == "tun" => info.tun = Some(read_tun(value)),
             _ => {}
         }
@@ -170,15 +155,8 @@ fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     body
 }
 
-fn change(
-    name: &str,
-    call: &'static str,
-    flags: u32,
-    mask: u32,
-    attr: Option<(u16, &[u8])>,
-) -> Result<(), SysError> {
-    let mut request =
-        Request::new(call, libc::RTM_NEWLINK, 0).body(&ifinfo(index(name)?, flags, mask));
+fn change(name: &str, call: &'static str, flags: u32, mask: u32, attr: Option<(u16, &[u8])>) -> Result<(), SysError> {
+    let mut request = Request::new(call, libc::RTM_NEWLINK, 0).body(&ifinfo(index(name)?, flags, mask));
     if let Some((kind, value)) = attr {
         request = request.attr(kind, value);
     }
@@ -187,11 +165,7 @@ fn change(
 
 fn done(request: Request, name: &str) -> Result<(), SysError> {
     request.send().map(drop).map_err(|e| {
-        let what = if e.on.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{name} ({})", e.on)
-        };
+        let what = if e.on.is_empty() { name.to_owned() } else { format!("{name} ({})", e.on) };
         e.on(what).remedy_for(libc::EPERM, ADMIN)
     })
 }
@@ -201,13 +175,7 @@ fn done(request: Request, name: &str) -> Result<(), SysError> {
 /// # Errors
 /// `EPERM`, `ENODEV`; as all below.
 pub fn up(name: &str) -> Result<(), SysError> {
-    change(
-        name,
-        "RTM_NEWLINK (up)",
-        libc::IFF_UP as u32,
-        libc::IFF_UP as u32,
-        None,
-    )
+    change(name, "RTM_NEWLINK (up)", libc::IFF_UP as u32, libc::IFF_UP as u32, None)
 }
 
 /// Switches an interface off.
@@ -223,13 +191,7 @@ pub fn down(name: &str) -> Result<(), SysError> {
 /// # Errors
 /// As [`up`]; `EINVAL` or `ERANGE` when the driver cannot.
 pub fn set_mtu(name: &str, mtu: u32) -> Result<(), SysError> {
-    change(
-        name,
-        "RTM_NEWLINK (mtu)",
-        0,
-        0,
-        Some((libc::IFLA_MTU, &mtu.to_ne_bytes())),
-    )
+    change(name, "RTM_NEWLINK (mtu)", 0, 0, Some((libc::IFLA_MTU, &mtu.to_ne_bytes())))
 }
 
 /// Sets the Ethernet address.
@@ -237,13 +199,7 @@ pub fn set_mtu(name: &str, mtu: u32) -> Result<(), SysError> {
 /// # Errors
 /// As [`up`]; `EADDRNOTAVAIL` for multicast addresses, `EBUSY` when the driver wants the interface down for this.
 pub fn set_mac(name: &str, mac: [u8; 6]) -> Result<(), SysError> {
-    change(
-        name,
-        "RTM_NEWLINK (address)",
-        0,
-        0,
-        Some((libc::IFLA_ADDRESS, &mac)),
-    )
+    change(name, "RTM_NEWLINK (address)", 0, 0, Some((libc::IFLA_ADDRESS, &mac)))
 }
 
 /// Sets how many packets wait for transmission at most (on a TAP: per queue, for us to read).
@@ -251,13 +207,7 @@ pub fn set_mac(name: &str, mac: [u8; 6]) -> Result<(), SysError> {
 /// # Errors
 /// As [`up`].
 pub fn set_queue_len(name: &str, packets: u32) -> Result<(), SysError> {
-    change(
-        name,
-        "RTM_NEWLINK (txqueuelen)",
-        0,
-        0,
-        Some((libc::IFLA_TXQLEN, &packets.to_ne_bytes())),
-    )
+    change(name, "RTM_NEWLINK (txqueuelen)", 0, 0, Some((libc::IFLA_TXQLEN, &packets.to_ne_bytes())))
 }
 
 /// Moves an interface into another network namespace.
@@ -278,10 +228,7 @@ pub fn move_to(name: &str, place: Place<'_>) -> Result<(), SysError> {
 /// # Errors
 /// As [`up`]; `EOPNOTSUPP` for hardware.
 pub fn delete(name: &str) -> Result<(), SysError> {
-    done(
-        Request::new("RTM_DELLINK", libc::RTM_DELLINK, 0).body(&ifinfo(index(name)?, 0, 0)),
-        name,
-    )
+    done(Request::new("RTM_DELLINK", libc::RTM_DELLINK, 0).body(&ifinfo(index(name)?, 0, 0)), name)
 }
 
 /// Gives an interface an IPv4 address, its neighbours being all addresses with the same first `prefix` bits.
@@ -320,27 +267,10 @@ pub fn add_neighbour(name: &str, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), 
 /// As [`up`]; `ENETUNREACH` when the gateway is not a neighbour's address.
 pub fn add_route(to: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> Result<(), SysError> {
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-    let (table, by, scope, unicast) = (
-        libc::RT_TABLE_MAIN,
-        libc::RTPROT_STATIC,
-        libc::RT_SCOPE_UNIVERSE,
-        libc::RTN_UNICAST,
-    );
+    let (table, by, scope, unicast) =
+        (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
     let request = Request::new("RTM_NEWROUTE", libc::RTM_NEWROUTE, flags)
-        .body(&[
-            libc::AF_INET as u8,
-            prefix,
-            0,
-            0,
-            table,
-            by,
-            scope,
-            unicast,
-            0,
-            0,
-            0,
-            0,
-        ]) // struct rtmsg
+        .body(&[libc::AF_INET as u8, prefix, 0, 0, table, by, scope, unicast, 0, 0, 0, 0]) // struct rtmsg
         .attr(libc::RTA_DST, &to.octets())
         .attr(libc::RTA_GATEWAY, &gateway.octets());
     done(request, &format!("{to}/{prefix}"))
@@ -357,21 +287,16 @@ pub fn add_veth(name: &str, peer: &str, place: Place<'_>) -> Result<(), SysError
         .body(&ifinfo(0, 0, 0))
         .attr(libc::IFLA_IFNAME, c_name.as_bytes_with_nul())
         .nest(libc::IFLA_LINKINFO, |r| {
-            r.attr(libc::IFLA_INFO_KIND, b"veth")
-                .nest(libc::IFLA_INFO_DATA, |r| {
-                    r.nest(VETH_INFO_PEER, |r| {
-                        let r = r
-                            .body(&ifinfo(0, 0, 0))
-                            .attr(libc::IFLA_IFNAME, c_peer.as_bytes_with_nul());
-                        match place {
-                            Place::Here => r,
-                            Place::Namespace(fd) => {
-                                r.attr(libc::IFLA_NET_NS_FD, &fd.as_raw_fd().to_ne_bytes())
-                            }
-                            Place::Pid(pid) => r.attr(libc::IFLA_NET_NS_PID, &pid.to_ne_bytes()),
-                        }
-                    })
+            r.attr(libc::IFLA_INFO_KIND, b"veth").nest(libc::IFLA_INFO_DATA, |r| {
+                r.nest(VETH_INFO_PEER, |r| {
+                    let r = r.body(&ifinfo(0, 0, 0)).attr(libc::IFLA_IFNAME, c_peer.as_bytes_with_nul());
+                    match place {
+                        Place::Here => r,
+                        Place::Namespace(fd) => r.attr(libc::IFLA_NET_NS_FD, &fd.as_raw_fd().to_ne_bytes()),
+                        Place::Pid(pid) => r.attr(libc::IFLA_NET_NS_PID, &pid.to_ne_bytes()),
+                    }
                 })
+            })
         });
     done(request, name)
 }
@@ -385,16 +310,9 @@ mod tests {
     #[test]
     fn unsound_names_are_refused() {
         for bad in ["", "sixteen-letters!", "a b", "a/b", "a:b", "tap%d", ".."] {
-            assert_eq!(
-                index(bad).unwrap_err().errno(),
-                Some(libc::EINVAL),
-                "{bad:?}"
-            );
+            assert_eq!(index(bad).unwrap_err().errno(), Some(libc::EINVAL), "{bad:?}");
         }
-        assert_eq!(
-            index("no-such-one").unwrap_err().errno(),
-            Some(libc::ENODEV)
-        );
+        assert_eq!(index("no-such-one").unwrap_err().errno(), Some(libc::ENODEV));
     }
 
     #[test]
@@ -414,20 +332,14 @@ mod tests {
             let far = far.join().unwrap();
             use std::os::fd::AsFd;
             add_veth("a0", "b0", Place::Namespace(far.as_fd())).unwrap();
-            assert_eq!(
-                add_veth("a0", "b1", Place::Here).unwrap_err().errno(),
-                Some(libc::EEXIST)
-            );
+            assert_eq!(add_veth("a0", "b1", Place::Here).unwrap_err().errno(), Some(libc::EEXIST));
             set_mac("a0", [2, 0, 0, 0, 0, 1]).unwrap();
             set_mtu("a0", 1400).unwrap();
             set_queue_len("a0", 500).unwrap();
             add_address("a0", address, 24).unwrap();
             up("a0").unwrap();
             let seen = info("a0").unwrap();
-            assert_eq!(
-                (seen.mtu, seen.mac, &*seen.kind, seen.up),
-                (1400, [2, 0, 0, 0, 0, 1], "veth", true)
-            );
+            assert_eq!((seen.mtu, seen.mac, &*seen.kind, seen.up), (1400, [2, 0, 0, 0, 0, 1], "veth", true));
             add_neighbour("a0", other, [2, 0, 0, 0, 0, 2]).unwrap();
             add_route(Ipv4Addr::new(198, 19, 0, 0), 16, other).unwrap();
             let sender = UdpSocket::bind((address, 0)).unwrap();
@@ -437,9 +349,7 @@ mod tests {
                 add_address("b0", other, 24).unwrap();
                 up("b0").unwrap();
                 let socket = UdpSocket::bind((other, 7)).unwrap();
-                socket
-                    .set_read_timeout(Some(std::time::Duration::from_millis(50)))
-                    .unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
                 socket
             });
             let receiver = receiver.join().unwrap();
@@ -454,10 +364,7 @@ mod tests {
                 }
             }
             let (n, from) = received.expect("a datagram gets through");
-            assert_eq!(
-                (&buffer[..n], from),
-                (&b"ping"[..], sender.local_addr().unwrap())
-            );
+            assert_eq!((&buffer[..n], from), (&b"ping"[..], sender.local_addr().unwrap()));
             down("a0").unwrap();
             delete("a0").unwrap();
             assert!(!exists("a0"));
@@ -470,9 +377,7 @@ mod tests {
     fn a_refusal_carries_the_kernels_words() {
         std::thread::spawn(|| {
             if netns::unshare_net().is_ok() {
-                let e = set_mtu("lo", 1)
-                    .and_then(|()| set_mac("lo", [1; 6]))
-                    .unwrap_err();
+                let e = set_mtu("lo", 1).and_then(|()| set_mac("lo", [1; 6])).unwrap_err();
                 assert!(e.to_string().contains("lo"), "{e}");
             }
         })

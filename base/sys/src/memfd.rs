@@ -12,8 +12,7 @@ use crate::{SysError, check, owned};
 /// `EMFILE`, `ENOMEM`, `EINVAL` (memfd sealing absent: a kernel before 3.17).
 pub fn create_sealed(name: &CStr, len: u64) -> Result<OwnedFd, SysError> {
     // SAFETY: `name` is a live C string.
-    let fd =
-        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     let fd = owned(fd, "memfd_create")?;
     // SAFETY: takes integers only.
     let ret = unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) };
@@ -34,15 +33,10 @@ pub fn sealed_len(fd: impl AsFd) -> Result<u64, SysError> {
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: takes integers only.
     let ret = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
-    let seals = check(ret, "fcntl(F_GET_SEALS)")
-        .map_err(|e| e.remedy("the other side did not send a memfd"))?;
+    let seals = check(ret, "fcntl(F_GET_SEALS)").map_err(|e| e.remedy("the other side did not send a memfd"))?;
     if seals as i32 & libc::F_SEAL_SHRINK == 0 {
-        let missing = std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            "the file could shrink under us",
-        );
-        return Err(SysError::new("fcntl(F_GET_SEALS)", missing)
-            .remedy("the sender must seal it with F_SEAL_SHRINK"));
+        let missing = std::io::Error::new(std::io::ErrorKind::InvalidData, "the file could shrink under us");
+        return Err(SysError::new("fcntl(F_GET_SEALS)", missing).remedy("the sender must seal it with F_SEAL_SHRINK"));
     }
     // SAFETY: a struct of integers, for which zero is valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -66,15 +60,9 @@ mod tests {
     #[test]
     fn an_unsealed_file_is_refused() {
         // SAFETY: a live C string and flags.
-        let fd = owned(
-            unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_ALLOW_SEALING) },
-            "memfd_create",
-        )
-        .unwrap();
-        assert_eq!(
-            sealed_len(&fd).unwrap_err().cause.kind(),
-            std::io::ErrorKind::InvalidData
-        );
+        let fd =
+            owned(unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_ALLOW_SEALING) }, "memfd_create").unwrap();
+        assert_eq!(sealed_len(&fd).unwrap_err().cause.kind(), std::io::ErrorKind::InvalidData);
         assert!(sealed_len(File::open("/proc/self/status").unwrap()).is_err());
     }
 }

@@ -64,27 +64,13 @@ impl Request {
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
         let socket = socket()?;
         // SAFETY: a live buffer of the length passed.
-        let n = unsafe {
-            libc::send(
-                socket.as_raw_fd(),
-                self.bytes.as_ptr().cast(),
-                self.bytes.len(),
-                0,
-            )
-        };
+        let n = unsafe { libc::send(socket.as_raw_fd(), self.bytes.as_ptr().cast(), self.bytes.len(), 0) };
         check(n as i64, self.call)?;
         let mut answers = Vec::new();
         let mut buffer = vec![0u8; 1 << 16];
         loop {
             // SAFETY: a live buffer of the length passed.
-            let n = unsafe {
-                libc::recv(
-                    socket.as_raw_fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    0,
-                )
-            };
+            let n = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let mut rest = &buffer[..check(n as i64, self.call)? as usize];
             while let Some((kind, body, next)) = message(rest) {
                 match kind {
@@ -100,26 +86,12 @@ impl Request {
 
 fn socket() -> Result<OwnedFd, SysError> {
     // SAFETY: takes integers only.
-    let fd = unsafe {
-        libc::socket(
-            libc::AF_NETLINK,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_ROUTE,
-        )
-    };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
     let fd = owned(fd, "socket(AF_NETLINK)")?;
     for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
         let on: libc::c_int = 1;
         // SAFETY: a live integer of the size passed. Older kernels refuse; then errors have no words.
-        unsafe {
-            libc::setsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_NETLINK,
-                option,
-                (&raw const on).cast(),
-                4,
-            )
-        };
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), 4) };
     }
     Ok(fd)
 }
@@ -129,25 +101,18 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let len = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
     let body = bytes.get(HEADER..len)?;
-    Some((
-        kind,
-        body,
-        bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]),
-    ))
+    Some((kind, body, bytes.get(len.next_multiple_of(4)..).unwrap_or(&[])))
 }
 
 /// The body of an NLMSG_ERROR: 0 is the acknowledgment.
 fn outcome(body: &[u8], call: &'static str) -> Result<(), SysError> {
-    let code = body
-        .first_chunk()
-        .map_or(-libc::EPROTO, |c| i32::from_ne_bytes(*c));
+    let code = body.first_chunk().map_or(-libc::EPROTO, |c| i32::from_ne_bytes(*c));
     if code == 0 {
         return Ok(());
     }
     let error = SysError::new(call, io::Error::from_raw_os_error(-code));
     // The code, the offending header (capped), then the extended acknowledgment.
-    let words =
-        attrs(body.get(4 + HEADER..).unwrap_or(&[])).find(|(kind, _)| *kind == EXT_ACK_MESSAGE);
+    let words = attrs(body.get(4 + HEADER..).unwrap_or(&[])).find(|(kind, _)| *kind == EXT_ACK_MESSAGE);
     Err(match words {
         Some((_, text)) => error.on(String::from_utf8_lossy(text).trim_end_matches('\0')),
         None => error,
@@ -184,9 +149,6 @@ mod tests {
         assert_eq!(attrs(&[3, 0, 1, 0]).count(), 0);
         assert_eq!(attrs(&[200, 0, 1, 0, 5]).count(), 0);
         assert!(message(&[0xff; 16]).is_none() && message(&[1, 2]).is_none());
-        assert_eq!(
-            outcome(&[], "test").unwrap_err().errno(),
-            Some(libc::EPROTO)
-        );
+        assert_eq!(outcome(&[], "test").unwrap_err().errno(), Some(libc::EPROTO));
     }
 }

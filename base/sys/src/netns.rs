@@ -23,8 +23,7 @@ fn unshare(flags: libc::c_int, call: &'static str) -> Result<(), SysError> {
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN: see [`unshare_user_net`].
 pub fn unshare_net() -> Result<(), SysError> {
-    unshare(libc::CLONE_NEWNET, "unshare(CLONE_NEWNET)")
-        .map_err(|e| e.remedy_for(libc::EPERM, NEED_ADMIN))
+    unshare(libc::CLONE_NEWNET, "unshare(CLONE_NEWNET)").map_err(|e| e.remedy_for(libc::EPERM, NEED_ADMIN))
 }
 
 /// Moves this process, which must still have one thread only, into a new user namespace, where it is root, and a new
@@ -36,16 +35,9 @@ pub fn unshare_net() -> Result<(), SysError> {
 pub fn unshare_user_net() -> Result<(), SysError> {
     // SAFETY: take nothing, cannot fail.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    unshare(
-        libc::CLONE_NEWUSER | libc::CLONE_NEWNET,
-        "unshare(CLONE_NEWUSER|CLONE_NEWNET)",
-    )
-    .map_err(|e| {
+    unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET, "unshare(CLONE_NEWUSER|CLONE_NEWNET)").map_err(|e| {
         e.remedy_for(libc::EINVAL, "call it before the first thread is started")
-            .remedy_for(
-                libc::EPERM,
-                "allow user namespaces (kernel.unprivileged_userns_clone=1), or run as root",
-            )
+            .remedy_for(libc::EPERM, "allow user namespaces (kernel.unprivileged_userns_clone=1), or run as root")
             .remedy_for(libc::ENOSPC, "raise user.max_user_namespaces")
     })?;
     // user_namespaces(7): an unprivileged process must give up setgroups before it maps its group.
@@ -67,9 +59,7 @@ pub fn current() -> Result<OwnedFd, SysError> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, SysError> {
-    File::open(path)
-        .map(OwnedFd::from)
-        .map_err(|e| SysError::new("open", e).on(path.display().to_string()))
+    File::open(path).map(OwnedFd::from).map_err(|e| SysError::new("open", e).on(path.display().to_string()))
 }
 
 /// Moves the calling thread into the network namespace of a descriptor.
@@ -79,9 +69,7 @@ fn open(path: &Path) -> Result<OwnedFd, SysError> {
 pub fn enter(namespace: impl AsFd) -> Result<(), SysError> {
     // SAFETY: takes integers only.
     let ret = unsafe { libc::setns(namespace.as_fd().as_raw_fd(), libc::CLONE_NEWNET) };
-    check(ret, "setns")
-        .map(drop)
-        .map_err(|e| e.remedy_for(libc::EPERM, NEED_ADMIN))
+    check(ret, "setns").map(drop).map_err(|e| e.remedy_for(libc::EPERM, NEED_ADMIN))
 }
 
 /// The network namespace with this name.
@@ -107,15 +95,9 @@ pub fn enter_named(name: &str) -> Result<(), SysError> {
 pub fn create_named(name: &str) -> Result<(), SysError> {
     let path = path(name)?;
     make_directory()?;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|e| {
-            SysError::new("open", e)
-                .on(path.display().to_string())
-                .remedy_for(libc::EEXIST, "the name is taken")
-        })?;
+    OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| {
+        SysError::new("open", e).on(path.display().to_string()).remedy_for(libc::EEXIST, "the name is taken")
+    })?;
     let target = path.display().to_string();
     // A thread of its own makes the namespace: the caller stays where it is.
     let made = std::thread::spawn(move || {
@@ -135,10 +117,7 @@ pub fn delete_named(name: &str) -> Result<(), SysError> {
     let path = path(name)?;
     let target = c_string(&path.display().to_string());
     // SAFETY: `target` is a live C string.
-    let unmounted = check(
-        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) },
-        "umount2",
-    );
+    let unmounted = check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }, "umount2");
     match unmounted {
         Err(e) if e.errno() != Some(libc::EINVAL) => return Err(e.on(path.display().to_string())),
         _ => {} // EINVAL: not mounted, a leftover of a failed creation
@@ -148,8 +127,7 @@ pub fn delete_named(name: &str) -> Result<(), SysError> {
 
 /// The directory of names, set up as `ip netns` does: a shared mount, so that names appear in every mount namespace.
 fn make_directory() -> Result<(), SysError> {
-    fs::create_dir_all(DIRECTORY)
-        .map_err(|e| SysError::new("mkdir", e).on(DIRECTORY).remedy(NEED_ADMIN))?;
+    fs::create_dir_all(DIRECTORY).map_err(|e| SysError::new("mkdir", e).on(DIRECTORY).remedy(NEED_ADMIN))?;
     let shared = || mount("", DIRECTORY, libc::MS_SHARED | libc::MS_REC);
     match shared() {
         // Not a mount point yet.
@@ -164,30 +142,14 @@ fn make_directory() -> Result<(), SysError> {
 fn mount(source: &str, target: &str, flags: libc::c_ulong) -> Result<(), SysError> {
     let (from, to) = (c_string(source), c_string(target));
     // SAFETY: both are live C strings; no type and no data are needed for these flags.
-    let ret = unsafe {
-        libc::mount(
-            from.as_ptr(),
-            to.as_ptr(),
-            c"none".as_ptr(),
-            flags,
-            std::ptr::null(),
-        )
-    };
-    check(ret, "mount")
-        .map(drop)
-        .map_err(|e| e.on(target).remedy_for(libc::EPERM, "run as root"))
+    let ret = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), c"none".as_ptr(), flags, std::ptr::null()) };
+    check(ret, "mount").map(drop).map_err(|e| e.on(target).remedy_for(libc::EPERM, "run as root"))
 }
 
 fn path(name: &str) -> Result<PathBuf, SysError> {
-    if name.is_empty()
-        || name.len() > 255
-        || matches!(name, "." | "..")
-        || name.contains(['/', '\0'])
-    {
+    if name.is_empty() || name.len() > 255 || matches!(name, "." | "..") || name.contains(['/', '\0']) {
         let cause = io::Error::from_raw_os_error(libc::EINVAL);
-        return Err(SysError::new("open", cause)
-            .on(format!("namespace {name:?}"))
-            .remedy("use a plain file name"));
+        return Err(SysError::new("open", cause).on(format!("namespace {name:?}")).remedy("use a plain file name"));
     }
     Ok(Path::new(DIRECTORY).join(name))
 }
@@ -233,20 +195,13 @@ mod tests {
 
     fn interfaces() -> Vec<String> {
         let text = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        text.lines()
-            .skip(2)
-            .map(|l| l.split(':').next().unwrap().trim().to_owned())
-            .collect()
+        text.lines().skip(2).map(|l| l.split(':').next().unwrap().trim().to_owned()).collect()
     }
 
     #[test]
     fn a_new_namespace_has_only_a_loopback() {
         in_own_namespace("a_new_namespace_has_only_a_loopback", || {
-            assert!(
-                interfaces().iter().all(|i| i == "lo" || i.ends_with('0')),
-                "{:?}",
-                interfaces()
-            );
+            assert!(interfaces().iter().all(|i| i == "lo" || i.ends_with('0')), "{:?}", interfaces());
             assert_eq!(crate::link::index("lo").unwrap(), 1);
             assert!(can_admin());
         });
@@ -263,12 +218,8 @@ mod tests {
             let home = current().unwrap();
             let result = std::panic::catch_unwind(|| {
                 assert_eq!(create_named(&name).unwrap_err().errno(), Some(libc::EEXIST));
-                crate::link::add_veth(
-                    "here0",
-                    "there0",
-                    crate::link::Place::Namespace(named(&name).unwrap().as_fd()),
-                )
-                .unwrap();
+                crate::link::add_veth("here0", "there0", crate::link::Place::Namespace(named(&name).unwrap().as_fd()))
+                    .unwrap();
                 assert!(crate::link::exists("here0") && !crate::link::exists("there0"));
                 enter_named(&name).unwrap();
                 assert!(crate::link::exists("there0") && !crate::link::exists("here0"));
@@ -283,11 +234,7 @@ mod tests {
     #[test]
     fn names_that_are_paths_are_refused() {
         for bad in ["", "..", "a/b", "a\0b"] {
-            assert_eq!(
-                named(bad).unwrap_err().errno(),
-                Some(libc::EINVAL),
-                "{bad:?}"
-            );
+            assert_eq!(named(bad).unwrap_err().errno(), Some(libc::EINVAL), "{bad:?}");
         }
     }
 }

@@ -13,11 +13,7 @@ pub fn fill(bytes: &mut [u8]) {
     for piece in bytes.chunks_mut(256) {
         // SAFETY: a live buffer of the length passed.
         let n = unsafe { libc::getrandom(piece.as_mut_ptr().cast(), piece.len(), 0) };
-        assert_eq!(
-            n,
-            piece.len() as isize,
-            "every Linux since 3.17 has getrandom"
-        );
+        assert_eq!(n, piece.len() as isize, "every Linux since 3.17 has getrandom");
     }
 }
 

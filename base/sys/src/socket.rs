@@ -47,12 +47,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: `from` has room for `len` bytes, and both live across the call.
     let fd = unsafe {
-        libc::accept4(
-            listener.as_raw_fd(),
-            (&raw mut from).cast(),
-            &mut len,
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-        )
+        libc::accept4(listener.as_raw_fd(), (&raw mut from).cast(), &mut len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
     };
     check(fd)?;
     // SAFETY: `fd` was opened just now and nobody else has it.

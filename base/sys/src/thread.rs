@@ -18,9 +18,7 @@ pub fn allowed_cores() -> Result<Vec<usize>, SysError> {
     let ret = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
     check(ret, "sched_getaffinity")?;
     // SAFETY: the index is below CPU_SETSIZE.
-    Ok((0..libc::CPU_SETSIZE as usize)
-        .filter(|&core| unsafe { libc::CPU_ISSET(core, &set) })
-        .collect())
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
 /// Confines the calling thread to one core.
@@ -37,18 +35,14 @@ pub fn pin(core: usize) -> Result<(), SysError> {
 /// As [`pin`], for the cores together: one that is allowed suffices.
 pub fn pin_to(cores: &[usize]) -> Result<(), SysError> {
     let mut set = cpu_set();
-    for &core in cores
-        .iter()
-        .filter(|&&core| core < libc::CPU_SETSIZE as usize)
-    {
+    for &core in cores.iter().filter(|&&core| core < libc::CPU_SETSIZE as usize) {
         // SAFETY: the index is below CPU_SETSIZE.
         unsafe { libc::CPU_SET(core, &mut set) };
     }
     // SAFETY: `set` is a live cpu_set_t of the size passed.
     let ret = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
     check(ret, "sched_setaffinity").map(drop).map_err(|e| {
-        e.on(format!("cores {cores:?}"))
-            .remedy("choose among the cores that the process may use (taskset -p, cpuset)")
+        e.on(format!("cores {cores:?}")).remedy("choose among the cores that the process may use (taskset -p, cpuset)")
     })
 }
 

@@ -13,28 +13,17 @@ pub const MAX_FDS: usize = 32;
 struct Control([u8; 16 + 4 * MAX_FDS + 8]);
 
 // SAFETY: CMSG_SPACE is arithmetic.
-const _: () =
-    assert!(size_of::<Control>() >= unsafe { libc::CMSG_SPACE(4 * MAX_FDS as u32) } as usize);
+const _: () = assert!(size_of::<Control>() >= unsafe { libc::CMSG_SPACE(4 * MAX_FDS as u32) } as usize);
 
 /// Sends `bytes` (at least one) together with `fds`; the receiver gets duplicates. Returns the bytes sent.
 ///
 /// # Errors
 /// As sendmsg(2); a peer that has closed is `EPIPE`, not a signal. More than [`MAX_FDS`] descriptors or no byte: `EINVAL`.
-pub fn send_fds(
-    socket: impl AsFd,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> Result<usize, SysError> {
+pub fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, SysError> {
     if fds.len() > MAX_FDS || bytes.is_empty() {
-        return Err(SysError::new(
-            "sendmsg",
-            io::Error::from_raw_os_error(libc::EINVAL),
-        ));
+        return Err(SysError::new("sendmsg", io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = Control([0; _]);
     let mut msg = message(&mut iov, &mut control);
     let payload = size_of_val(fds) as u32;
@@ -67,10 +56,7 @@ pub fn send_fds(
 /// # Errors
 /// As recvmsg(2). More than [`MAX_FDS`] descriptors: [`io::ErrorKind::InvalidData`]; all are closed.
 pub fn recv_fds(socket: impl AsFd, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), SysError> {
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = Control([0; _]);
     let mut msg = message(&mut iov, &mut control);
     // SAFETY: `msg` points at live buffers of the sizes in it.
@@ -120,10 +106,7 @@ mod tests {
         let mut file = File::from(crate::memfd::create_sealed(c"test", 16).unwrap());
         file.write_all(b"hello").unwrap();
         let bell = crate::wait::EventFd::new().unwrap();
-        assert_eq!(
-            send_fds(&a, b"x!", &[file.as_fd(), bell.as_fd()]).unwrap(),
-            2
-        );
+        assert_eq!(send_fds(&a, b"x!", &[file.as_fd(), bell.as_fd()]).unwrap(), 2);
         let mut bytes = [0; 8];
         let (n, fds) = recv_fds(&b, &mut bytes).unwrap();
         assert_eq!((&bytes[..n], fds.len()), (&b"x!"[..], 2));
@@ -145,14 +128,8 @@ mod tests {
         assert_eq!((n, fds.len()), (5, 0));
         drop(a);
         assert_eq!(recv_fds(&b, &mut bytes).unwrap().0, 0);
-        assert_eq!(
-            send_fds(&b, b"x", &[]).unwrap_err().errno(),
-            Some(libc::EPIPE)
-        );
-        assert_eq!(
-            send_fds(&b, b"", &[]).unwrap_err().errno(),
-            Some(libc::EINVAL)
-        );
+        assert_eq!(send_fds(&b, b"x", &[]).unwrap_err().errno(), Some(libc::EPIPE));
+        assert_eq!(send_fds(&b, b"", &[]).unwrap_err().errno(), Some(libc::EINVAL));
     }
 
     #[test]

@@ -21,9 +21,7 @@ impl EventFd {
     pub fn new() -> Result<EventFd, SysError> {
         // SAFETY: takes integers only.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        Ok(EventFd(owned(fd, "eventfd").map_err(|e| {
-            e.remedy_for(libc::EMFILE, "raise the limit: ulimit -n")
-        })?))
+        Ok(EventFd(owned(fd, "eventfd").map_err(|e| e.remedy_for(libc::EMFILE, "raise the limit: ulimit -n"))?))
     }
 
     /// A doorbell that another process made and sent.
@@ -71,16 +69,8 @@ impl From<EventFd> for OwnedFd {
 /// # Errors
 /// `ENOMEM`; nothing else with at most [`MAX_FDS`] descriptors (more panic).
 pub fn readable(fds: &[RawFd], timeout: Nanos) -> Result<u64, SysError> {
-    assert!(
-        fds.len() <= MAX_FDS,
-        "{} descriptors to wait for, at most {MAX_FDS}",
-        fds.len()
-    );
-    let mut polls = [libc::pollfd {
-        fd: -1,
-        events: libc::POLLIN,
-        revents: 0,
-    }; MAX_FDS];
+    assert!(fds.len() <= MAX_FDS, "{} descriptors to wait for, at most {MAX_FDS}", fds.len());
+    let mut polls = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MAX_FDS];
     for (poll, &fd) in polls.iter_mut().zip(fds) {
         poll.fd = fd;
     }
@@ -88,29 +78,14 @@ pub fn readable(fds: &[RawFd], timeout: Nanos) -> Result<u64, SysError> {
         tv_sec: (timeout.0 / 1_000_000_000) as libc::time_t,
         tv_nsec: (timeout.0 % 1_000_000_000) as libc::c_long,
     };
-    let spec = if timeout == Nanos::MAX {
-        std::ptr::null()
-    } else {
-        &raw const spec
-    };
+    let spec = if timeout == Nanos::MAX { std::ptr::null() } else { &raw const spec };
     // SAFETY: `polls` holds at least `fds.len()` live entries; `spec` is null or a live timespec; no signal mask.
-    let ret = unsafe {
-        libc::ppoll(
-            polls.as_mut_ptr(),
-            fds.len() as libc::nfds_t,
-            spec,
-            std::ptr::null(),
-        )
-    };
+    let ret = unsafe { libc::ppoll(polls.as_mut_ptr(), fds.len() as libc::nfds_t, spec, std::ptr::null()) };
     match check(ret, "ppoll") {
         Err(e) if e.errno() == Some(libc::EINTR) => Ok(0),
         Err(e) => Err(e),
         Ok(_) => {
-            let ready = polls
-                .iter()
-                .zip(fds)
-                .enumerate()
-                .filter(|(_, (poll, _))| poll.revents != 0);
+            let ready = polls.iter().zip(fds).enumerate().filter(|(_, (poll, _))| poll.revents != 0);
             Ok(ready.fold(0, |mask, (i, _)| mask | 1 << i))
         }
     }

@@ -231,7 +231,9 @@ impl<Q: Queue, A: App> Loop<Q, A> {
                 continue;
             }
             match self.idle {
-                Idle::Adaptive(patience) if now - last_work >= patience => now = self.sleep(turn.deadline, now, metrics),
+                Idle::Adaptive(patience) if now - last_work >= patience => {
+                    now = self.sleep(turn.deadline, now, metrics)
+                }
                 _ => std::hint::spin_loop(),
             }
         }

@@ -95,14 +95,15 @@ impl<'a> BatchView<'a> {
         let entry = self.batch.entry(i);
         let (handle, window) = (entry.handle, entry.window);
         let (mut sg, mut bytes) = self.batch.gather(queue, window);
-        if bytes < window && !queue.is_empty() {
-            if let Some(mut part) = self.split(queue, window - bytes) {
-                let (rest, len) = self.batch.gather(&mut part, window - bytes);
-                sg.count += rest.count;
-                bytes += len;
-                // No room in the array: what was cut off goes back to where it was.
-                queue.prepend(&mut part);
-            }
+        if bytes < window
+            && !queue.is_empty()
+            && let Some(mut part) = self.split(queue, window - bytes)
+        {
+            let (rest, len) = self.batch.gather(&mut part, window - bytes);
+            sg.count += rest.count;
+            bytes += len;
+            // No room in the array: what was cut off goes back to where it was.
+            queue.prepend(&mut part);
         }
         self.batch.used_window(i, bytes);
         self.batch.call(Syscall::Sendv { handle, sg, waiting: queue.bytes().max(u32::from(more)) })?;

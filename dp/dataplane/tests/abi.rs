@@ -53,8 +53,12 @@ struct Side {
 
 fn side(mac: u32, ip: Ipv4Addr, mut nic: shm::ShmNic, start: Option<Handler>, handle: Handler) -> Side {
     let queue = nic.queues().pop().unwrap();
-    let config =
-        StackConfig { max_conns: 64, tcp_ports: vec![7], udp_ports: vec![9], ..StackConfig::new(Mac::local(mac), ip, 24) };
+    let config = StackConfig {
+        max_conns: 64,
+        tcp_ports: vec![7],
+        udp_ports: vec![9],
+        ..StackConfig::new(Mac::local(mac), ip, 24)
+    };
     let shared = Arc::new(Shared::new(config, 1, [mac as u8; 48], move |t| nic.flow_group(t), |_| {}).unwrap());
     let (log, returns) = (Arc::default(), Arc::default());
     let app = Probe { start, handle, log: Arc::clone(&log), returns: Arc::clone(&returns) };
@@ -175,7 +179,10 @@ fn nobody_listening_is_told_as_connected_with_an_outcome() {
     w.client.thread.start(now, &mut w.client.app);
     w.run(50);
     let log = w.client.log.lock().unwrap();
-    assert!(log.contains(&"connected 78 ConnRefused".into()) && log.contains(&format!("dead 78 {}", Dead::Refused)), "{log:?}");
+    assert!(
+        log.contains(&"connected 78 ConnRefused".into()) && log.contains(&format!("dead 78 {}", Dead::Refused)),
+        "{log:?}"
+    );
 }
 
 #[test]

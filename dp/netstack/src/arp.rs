@@ -92,7 +92,8 @@ impl ArpTable {
             return true;
         }
         // A new address takes the way that was verified longest ago; one that never answered goes first.
-        let oldest = self.ways(ip).min_by_key(|s| s.read().map_or(0, |e| if e.mac == 0 { e.asked.0 / 2 } else { e.verified.0 }));
+        let oldest =
+            self.ways(ip).min_by_key(|s| s.read().map_or(0, |e| if e.mac == 0 { e.asked.0 / 2 } else { e.verified.0 }));
         if let Some(slot) = oldest {
             slot.write(Entry { ip, mac: 0, verified: Nanos::ZERO, asked: now });
         }
@@ -134,7 +135,7 @@ impl Slot {
                 asked: Nanos(self.asked.load(Ordering::Relaxed)),
             };
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return (before > 0).then_some(e);
             }
         }

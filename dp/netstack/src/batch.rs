@@ -188,9 +188,14 @@ impl Batch {
         let knock = has(Pending::KNOCK).then(|| Event::Knock { handle: e.handle, peer: e.peer() });
         let connected =
             has(Pending::CONNECTED).then_some(Event::Connected { cookie: e.cookie, handle: e.handle, outcome });
-        let sent = (e.sent > 0 || has(Pending::SENT)).then_some(Event::Sent { cookie: e.cookie, bytes: e.sent, window: e.window });
+        let sent = (e.sent > 0 || has(Pending::SENT)).then_some(Event::Sent {
+            cookie: e.cookie,
+            bytes: e.sent,
+            window: e.window,
+        });
         let bytes = e.rx.iter().enumerate().filter(move |_| has(Pending::RECV));
-        let recv = bytes.map(move |(n, m)| Event::Recv { cookie: e.cookie, mbuf: RxRef(n as u32), len: m.len() as u32 });
+        let recv =
+            bytes.map(move |(n, m)| Event::Recv { cookie: e.cookie, mbuf: RxRef(n as u32), len: m.len() as u32 });
         let fin = has(Pending::FIN).then_some(Event::Recv { cookie: e.cookie, mbuf: RxRef(u32::MAX), len: 0 });
         let timer = has(Pending::TIMER).then_some(Event::Timer { cookie: e.cookie });
         let messages = self.messages(e.handle).map(move |token| Event::Message { cookie: e.cookie, token });

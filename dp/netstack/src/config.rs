@@ -74,7 +74,12 @@ impl StackConfig {
     pub(crate) fn is_host(&self, ip: Ipv4Addr) -> bool {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
         let directed_broadcast = self.prefix < 31 && self.on_link(ip) && ip.to_bits() | mask == u32::MAX;
-        !(ip == self.ip || ip.is_broadcast() || ip.is_multicast() || ip.octets()[0] == 0 || ip.is_loopback() || directed_broadcast)
+        !(ip == self.ip
+            || ip.is_broadcast()
+            || ip.is_multicast()
+            || ip.octets()[0] == 0
+            || ip.is_loopback()
+            || directed_broadcast)
     }
 }
 
@@ -85,7 +90,9 @@ mod tests {
     #[test]
     fn hosts_are_told_from_addresses_that_nobody_may_use() {
         let c = StackConfig::new(Mac::ZERO, Ipv4Addr::new(198, 18, 0, 2), 24);
-        for bad in [[198, 18, 0, 2], [198, 18, 0, 255], [255, 255, 255, 255], [224, 0, 0, 1], [0, 0, 0, 1], [127, 0, 0, 1]] {
+        for bad in
+            [[198, 18, 0, 2], [198, 18, 0, 255], [255, 255, 255, 255], [224, 0, 0, 1], [0, 0, 0, 1], [127, 0, 0, 1]]
+        {
             assert!(!c.is_host(bad.into()), "{bad:?}");
         }
         assert!(c.is_host([198, 18, 0, 1].into()) && c.is_host([10, 0, 0, 255].into()));

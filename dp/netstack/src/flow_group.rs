@@ -1,5 +1,7 @@
 //! A flow group: the unit of ownership and, later, of migration. It owns its connections and half-open entries.
 
+use std::collections::VecDeque;
+
 use abi::{Code, Handle};
 use mem::{Chunk, Depot};
 use units::{FLOW_GROUPS, FlowGroupId};
@@ -19,7 +21,8 @@ const NIL: u32 = u32::MAX;
 
 /// What a connection takes in its stack, in bytes, without buffers, table entry and timer.
 pub const CONN_BYTES: usize = size_of::<Conn>();
-const _: () = assert!(CONN_BYTES <= 576, "a connection has grown: the budget is 1 KiB per idle connection, everything included");
+const _: () =
+    assert!(CONN_BYTES <= 576, "a connection has grown: the budget is 1 KiB per idle connection, everything included");
 
 /// A connection of a core: flow group and slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +91,8 @@ pub(crate) struct FlowGroup {
     pub(crate) halves: HalfTable,
     chunks: Vec<Chunk<Conn>>,
     depot: Depot<Conn>,
+    /// Connections in TIME-WAIT that nobody has any more, oldest first, with their generations.
+    time_wait: VecDeque<(u32, u32)>,
     free: u32,
     live: usize,
     limit: usize,
@@ -102,6 +107,8 @@ impl FlowGroup {
             halves: HalfTable::new(backlog),
             chunks: Vec::with_capacity(limit.div_ceil(CHUNK)),
             depot,
+            // One entry per connection at most; untouched parts cost address space only.
+            time_wait: VecDeque::with_capacity(limit + CHUNK),
             free: NIL,
             live: 0,
             limit,
@@ -152,6 +159,25 @@ impl FlowGroup {
         self.free = next;
         self.live += 1;
         Some(slot)
+    }
+
+    /// Notes that a connection which nobody has any more is in TIME-WAIT, once.
+    pub(crate) fn note_time_wait(&mut self, slot: u32) {
+        let Some(conn) = self.conn_mut(slot).filter(|c| !c.time_wait) else { return };
+        conn.time_wait = true;
+        let generation = conn.generation;
+        self.time_wait.push_back((slot, generation));
+    }
+
+    /// The connection that has been in TIME-WAIT for longest: when room is needed, it goes early (as Linux does it beyond
+    /// tcp_max_tw_buckets). A keyed, clocked ISN and timestamps protect its successor.
+    pub(crate) fn oldest_time_wait(&mut self) -> Option<u32> {
+        while let Some((slot, generation)) = self.time_wait.pop_front() {
+            if self.conn(slot).is_some_and(|c| c.generation == generation && c.time_wait) {
+                return Some(slot);
+            }
+        }
+        None
     }
 
     /// Takes the tuple out of the table, so that it may be used again; the slot stays until [`FlowGroup::free_conn`].

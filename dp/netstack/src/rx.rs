@@ -114,7 +114,11 @@ impl<Q: Queue> Stack<Q> {
                 }
                 Ok(())
             }
-            arp::Operation::Reply if packet.target_ip == ours && self.shared.arp.answer(from, packet.sender_mac, now) => Ok(()),
+            arp::Operation::Reply
+                if packet.target_ip == ours && self.shared.arp.answer(from, packet.sender_mac, now) =>
+            {
+                Ok(())
+            }
             _ => Err(DropReason::ArpUnsolicited),
         }
     }

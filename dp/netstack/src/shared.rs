@@ -1,7 +1,7 @@
 //! What all stacks of a dataplane share. Everything here is read by any core at any time; the few writes are atomic.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use abi::Handle;
 use crossbeam_queue::ArrayQueue;

@@ -203,7 +203,8 @@ impl<Q: Queue> Stack<Q> {
             let Some((to, token)) = self.mail.pop_front() else { break };
             // A connection that has ended swallows its messages.
             let Ok((_, conn)) = self.groups.named(to) else { continue };
-            let here = conn.phase == Phase::Busy && batch.entries.get(usize::from(conn.place)).is_some_and(|e| e.handle == to);
+            let here =
+                conn.phase == Phase::Busy && batch.entries.get(usize::from(conn.place)).is_some_and(|e| e.handle == to);
             if here && batch.messages.len() < batch.messages.capacity() {
                 batch.messages.push((to, token));
             } else {

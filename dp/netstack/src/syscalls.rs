@@ -177,7 +177,8 @@ impl<Q: Queue> Stack<Q> {
     fn recv_done(&mut self, handle: Handle, bytes: u32, batch: &mut Batch) -> Result<u32, Code> {
         let Stack { groups, link, dirty, .. } = self;
         let (id, conn) = groups.named(handle)?;
-        let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| e.handle == handle).ok_or(Code::BadHandle)?;
+        let entry =
+            batch.entries.get_mut(usize::from(conn.place)).filter(|e| e.handle == handle).ok_or(Code::BadHandle)?;
         if conn.phase != Phase::Busy || bytes > entry.rx.bytes() {
             return Err(Code::Invalid);
         }
@@ -227,10 +228,17 @@ impl<Q: Queue> Stack<Q> {
         for buffer in slots(&mut batch.sg, sg)? {
             queue.push_back(buffer.take().ok_or(Code::Fault)?);
         }
-        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else { return Err(Code::NotSupported) };
-        let tuple =
-            Tuple { local: self.shared.config.ip, remote: *remote.ip(), local_port: local.port(), remote_port: remote.port() };
-        let allowed = self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.config.is_host(*remote.ip());
+        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else {
+            return Err(Code::NotSupported);
+        };
+        let tuple = Tuple {
+            local: self.shared.config.ip,
+            remote: *remote.ip(),
+            local_port: local.port(),
+            remote_port: remote.port(),
+        };
+        let allowed =
+            self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.config.is_host(*remote.ip());
         let bytes = queue.bytes();
         let sent = allowed && self.udp_send(now, &tuple, &queue);
         self.freed.append(&mut queue);
@@ -239,7 +247,9 @@ impl<Q: Queue> Stack<Q> {
 
     /// Moves a small remainder out of its receive buffer.
     fn shrink(&mut self, rest: &mut MbufQueue) {
-        let Some(mut big) = rest.front().filter(|m| m.capacity() > SMALL as usize).and(self.small.alloc()) else { return };
+        let Some(mut big) = rest.front().filter(|m| m.capacity() > SMALL as usize).and(self.small.alloc()) else {
+            return;
+        };
         big.reset(0);
         if let Some(m) = rest.front() {
             big.extend(m);

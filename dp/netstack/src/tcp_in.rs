@@ -3,7 +3,7 @@
 use abi::Dead;
 use mem::MbufQueue;
 use nic::{Queue, RxFrame};
-use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, Tcb};
+use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, State, Tcb};
 use units::{FlowGroupId, Nanos};
 use wire::tcp::{Flags, Segment};
 use wire::{Seq, Tuple};
@@ -15,8 +15,8 @@ use crate::flow_group::{ConnId, Found};
 use crate::rx::Packet;
 use crate::stack::Stack;
 
-/// How long cookies are looked for in ACKs after the last one was made: as long as they are valid.
-const COOKIE_LIFE: Nanos = Nanos::from_secs(128);
+/// How long cookies are looked for in ACKs after the last one was made: as long as they are valid, three slots of 64 s.
+const COOKIE_LIFE: Nanos = Nanos::from_secs(192);
 
 impl From<tcp::DropReason> for DropReason {
     fn from(why: tcp::DropReason) -> DropReason {
@@ -140,10 +140,14 @@ impl<Q: Queue> Stack<Q> {
         if news != Pending::NONE && conn.tell(news) {
             ready.push_back(id);
         }
-        match arrival.closed {
-            Some(why) => self.conn_ended(id, why),
-            None if conn.soil() => dirty.push_back(id),
-            None => {}
+        if conn.soil() {
+            dirty.push_back(id);
+        }
+        let waits = conn.owner == Owner::Gone && conn.tcb.as_ref().is_some_and(|t| t.state() == State::TimeWait);
+        if let Some(why) = arrival.closed {
+            self.conn_ended(id, why);
+        } else if waits && let Some(g) = groups.get_mut(id.group()) {
+            g.note_time_wait(id.slot());
         }
     }
 
@@ -236,9 +240,21 @@ impl<Q: Queue> Stack<Q> {
         self.conn_segment(id, seg, payload, tuple, hash, now)
     }
 
-    pub(crate) fn new_conn(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, tcb: Tcb, owner: Owner) -> Option<ConnId> {
-        let g = self.groups.get_mut(group)?;
-        let slot = g.insert_conn(hash, tuple)?;
+    pub(crate) fn new_conn(
+        &mut self,
+        group: FlowGroupId,
+        hash: u64,
+        tuple: Tuple,
+        tcb: Tcb,
+        owner: Owner,
+    ) -> Option<ConnId> {
+        let mut slot = self.groups.get_mut(group)?.insert_conn(hash, tuple);
+        if slot.is_none() {
+            let oldest = self.groups.get_mut(group)?.oldest_time_wait()?;
+            self.conn_ended(ConnId::new(group, oldest), CloseReason::Normal);
+            slot = self.groups.get_mut(group)?.insert_conn(hash, tuple);
+        }
+        let (slot, g) = (slot?, self.groups.get_mut(group)?);
         let conn = g.conn_mut(slot)?;
         conn.tcb = Some(tcb);
         conn.owner = owner;
@@ -258,20 +274,32 @@ impl<Q: Queue> Stack<Q> {
         if self.shared.listens(tuple.local_port) && !seg.flags.contains(Flags::RST) {
             if !seg.flags.contains(Flags::ACK) {
                 let only_syn = seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::FIN);
-                return if only_syn { self.syn_arrives(group, hash, tuple, seg, now) } else { Err(DropReason::TcpHandshake) };
+                return if only_syn {
+                    self.syn_arrives(group, hash, tuple, seg, now)
+                } else {
+                    Err(DropReason::TcpHandshake)
+                };
             }
-            if now < self.cookies_until && !seg.flags.contains(Flags::SYN) {
-                if let Some(tcb) = self.shared.cookies.check(now, &self.shared.config.tcp, &tuple, seg) {
-                    self.metrics.syn_cookies_in.inc();
-                    return self.established(group, hash, tuple, tcb, seg, payload, now);
-                }
+            if now < self.cookies_until
+                && !seg.flags.contains(Flags::SYN)
+                && let Some(tcb) = self.shared.cookies.check(now, &self.shared.config.tcp, &tuple, seg)
+            {
+                self.metrics.syn_cookies_in.inc();
+                return self.established(group, hash, tuple, tcb, seg, payload, now);
             }
         }
         self.refuse(&tuple, seg, now);
         Err(DropReason::NoPort)
     }
 
-    fn syn_arrives(&mut self, group: FlowGroupId, hash: u64, tuple: Tuple, seg: &Segment, now: Nanos) -> Result<(), DropReason> {
+    fn syn_arrives(
+        &mut self,
+        group: FlowGroupId,
+        hash: u64,
+        tuple: Tuple,
+        seg: &Segment,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
         let Stack { groups, shared, link, cookies_until, metrics, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         if !g.halves.has_room() {
@@ -373,7 +401,7 @@ fn hold(held: &mut MbufQueue, mut piece: MbufQueue, seq: Seq) {
     let mut tagged = MbufQueue::new();
     while let Some(mut m) = piece.pop_front() {
         m.set_tag(at.0);
-        at = at + m.len() as u32;
+        at += m.len() as u32;
         tagged.push_back(m);
     }
     if held.back().is_none_or(|last| Seq(last.tag()).lt(seq)) {

@@ -5,8 +5,8 @@ use nic::Queue;
 use units::{FlowGroupId, Nanos};
 
 use crate::batch::Pending;
-use crate::half_open::Half;
 use crate::flow_group::ConnId;
+use crate::half_open::Half;
 use crate::stack::Stack;
 
 /// Timers worked off in one pass.
@@ -55,7 +55,11 @@ impl<Q: Queue> Stack<Q> {
         self.wheel.advance(now, BUDGET.min(due.capacity()), &mut |token| due.push(token));
         let n = due.len();
         for token in due.drain(..) {
-            if token & HALF == 0 { self.conn_timer(Handle::from_bits(token), now) } else { self.half_timer(token & !HALF, now) }
+            if token & HALF == 0 {
+                self.conn_timer(Handle::from_bits(token), now)
+            } else {
+                self.half_timer(token & !HALF, now)
+            }
         }
         self.due = due;
         n

@@ -87,7 +87,11 @@ impl<Q: Queue> Link<Q> {
     /// Sends a TCP segment: headers from `e`, payload from `queue` at `e.offset`.
     #[inline]
     pub(crate) fn tcp(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
-        if e.len <= u32::from(e.mss) { self.tcp_frame::<FEW>(now, t, e, queue) } else { self.tcp_frame::<MANY>(now, t, e, queue) }
+        if e.len <= u32::from(e.mss) {
+            self.tcp_frame::<FEW>(now, t, e, queue)
+        } else {
+            self.tcp_frame::<MANY>(now, t, e, queue)
+        }
     }
 
     fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
@@ -229,7 +233,13 @@ impl<Q: Queue> Link<Q> {
 
 /// Gives a frame to the NIC, or keeps a copy until there is room.
 #[inline]
-fn transmit<Q: Queue>(nic: &mut Q, pools: &mut RxPools, backlog: &mut MbufQueue, metrics: &Metrics, frame: &TxFrame<'_>) {
+fn transmit<Q: Queue>(
+    nic: &mut Q,
+    pools: &mut RxPools,
+    backlog: &mut MbufQueue,
+    metrics: &Metrics,
+    frame: &TxFrame<'_>,
+) {
     if backlog.is_empty() && nic.tx(frame).is_ok() {
         metrics.tx_frames.inc();
         return;
@@ -239,7 +249,14 @@ fn transmit<Q: Queue>(nic: &mut Q, pools: &mut RxPools, backlog: &mut MbufQueue,
 
 /// Keeps a copy of a frame until its next hop is known.
 #[cold]
-fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, hop: Ipv4Addr, frame: &TxFrame<'_>, now: Nanos) {
+fn park(
+    parked: &mut Vec<Parked>,
+    pools: &mut RxPools,
+    metrics: &Metrics,
+    hop: Ipv4Addr,
+    frame: &TxFrame<'_>,
+    now: Nanos,
+) {
     let room = parked.len() < PARKED;
     match room.then(|| copy(pools, frame)).flatten() {
         Some(frame) => parked.push(Parked { hop, since: now, frame }),

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
+use abi::{Cookie, Handle, Syscall};
 use mem::{Pool, Room};
-use netstack::{Batch, DropReason, Shared, Stack, StackConfig};
+use netstack::{Batch, DropReason, Pending, Shared, Stack, StackConfig};
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, Steering, TxFrame, TxFull};
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::tcp::{Flags, Header, Options};
@@ -70,6 +71,9 @@ struct World {
     wire: Arc<Mutex<Wire>>,
     arena: Pool,
     batch: Batch,
+    /// Whether the application accepts, and the connection that knocked last.
+    accepts: bool,
+    knocked: Option<Handle>,
     now: Nanos,
 }
 
@@ -96,6 +100,8 @@ impl World {
             wire,
             arena: Pool::new(Room::Exchange, 64, 2048).unwrap(),
             batch: Batch::new(64),
+            accepts: false,
+            knocked: None,
             now: Nanos::from_secs(1),
         };
         // The stack learns the peer's address as it would on a network: it is asked, and asks back.
@@ -110,11 +116,17 @@ impl World {
         self.wire.lock().unwrap().to_stack.push_back(frame);
     }
 
-    /// One turn, no application; ARP is answered, TCP segments are returned.
+    /// One turn; the application accepts at most, and leaves the rest. ARP is answered, TCP segments are returned.
     fn turn(&mut self) -> Vec<(Tuple, Header)> {
         self.now += Nanos::from_micros(100);
         self.stack.ingest(self.now, 64);
         self.stack.dispatch(64, &mut self.batch);
+        let knock =
+            self.batch.entries().iter().find(|e| self.accepts && e.pending.contains(Pending::KNOCK)).map(|e| e.handle);
+        if let Some(handle) = knock {
+            self.batch.call(Syscall::Accept { handle, cookie: Cookie(1) }).unwrap();
+            self.knocked = knock;
+        }
         self.stack.complete(self.now, &mut self.batch);
         self.stack.recycle(&mut self.batch);
         self.stack.egress(self.now, &mut self.arena);
@@ -141,7 +153,17 @@ impl World {
 
     fn segment(&mut self, from: Ipv4Addr, port: u16, seq: Seq, ack: Seq, flags: Flags) {
         let options = Options { mss: flags.contains(Flags::SYN).then_some(1460), ..Options::NONE };
-        let header = Header { src_port: port, dst_port: PORT, seq, ack, flags, window: 65535, urgent: 0, options, header_len: 0 };
+        let header = Header {
+            src_port: port,
+            dst_port: PORT,
+            seq,
+            ack,
+            flags,
+            window: 65535,
+            urgent: 0,
+            options,
+            header_len: 0,
+        };
         let mut frame = vec![0; 128];
         ethernet::Header { dst: MAC, src: PEER_MAC, ethertype: ethernet::IPV4 }.emit(&mut frame);
         let at = ethernet::HEADER + ipv4::HEADER;
@@ -156,7 +178,9 @@ impl World {
     /// A whole handshake, then a reset by the peer: true if the connection was open in between.
     fn open_and_reset(&mut self, from: Ipv4Addr, port: u16) -> bool {
         self.segment(from, port, Seq(100), Seq(0), Flags::SYN);
-        let Some((_, syn_ack)) = self.turn().into_iter().find(|(t, _)| t.local_port == port && t.local == from) else { return false };
+        let Some((_, syn_ack)) = self.turn().into_iter().find(|(t, _)| t.local_port == port && t.local == from) else {
+            return false;
+        };
         self.segment(from, port, Seq(101), syn_ack.seq + 1, Flags::ACK);
         self.turn();
         let open = self.stack.connections() > 0;
@@ -220,6 +244,27 @@ fn an_invented_cookie_opens_nothing() {
     }
     w.turn();
     assert_eq!((w.stack.connections(), w.stack.metrics().syn_cookies_in.get()), (0, 0));
+}
+
+/// The server closes first, again and again: connections in TIME-WAIT make room for new ones.
+#[test]
+fn time_wait_keeps_nobody_out() {
+    let mut w = World::new(100, 1024);
+    w.accepts = true;
+    for port in 2_000..3_000u16 {
+        w.segment(peer(0), port, Seq(100), Seq(0), Flags::SYN);
+        let syn_ack = w.turn().into_iter().next().expect("an answer to the SYN").1;
+        let server = syn_ack.seq + 1;
+        w.segment(peer(0), port, Seq(101), server, Flags::ACK);
+        let answers = w.turn();
+        assert!(answers.iter().all(|(_, h)| !h.flags.contains(Flags::RST)), "the connection from {port} was refused");
+        let handle = w.knocked.take().expect("a knock");
+        w.batch.call(Syscall::Close { handle }).unwrap();
+        assert!(w.turn().iter().any(|(_, h)| h.flags.contains(Flags::FIN)), "the server closes");
+        w.segment(peer(0), port, Seq(101), server + 1, Flags::ACK | Flags::FIN);
+        w.turn();
+    }
+    assert!(w.stack.connections() >= 60, "the last ones, as many as the group holds, are in TIME-WAIT");
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! The library's books: one record per connection, reachable from every core, its memory growing in slabs.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use abi::Cookie;
-use crossbeam_queue::SegQueue;
 use mem::MbufQueue;
 use sync::{TryGuard, TryLock};
 
@@ -53,7 +52,8 @@ type Slab<C> = Box<[TryLock<Record<C>>]>;
 /// All records of a service.
 pub(crate) struct Records<C> {
     slabs: Box<[OnceLock<Slab<C>>]>,
-    free: SegQueue<u32>,
+    /// Closed records. Taken for a moment at each open and close, by any core.
+    free: Mutex<Vec<u32>>,
     /// The first record that was never used.
     fresh: AtomicU32,
 }
@@ -63,19 +63,24 @@ impl<C> Records<C> {
     pub(crate) fn new(limit: usize) -> Records<C> {
         Records {
             slabs: (0..limit.div_ceil(SLAB)).map(|_| OnceLock::new()).collect(),
-            free: SegQueue::new(),
+            free: Mutex::new(Vec::with_capacity(limit)),
             fresh: AtomicU32::new(0),
         }
     }
 
     /// Opens a record for `conn`; gives it back when the books are full.
     pub(crate) fn open(&self, conn: C) -> Result<Cookie, C> {
-        let Some(n) = self.free.pop().or_else(|| self.never_used()) else { return Err(conn) };
-        let slab = self.slabs[n as usize / SLAB].get_or_init(|| (0..SLAB).map(|_| TryLock::new(Record::default())).collect());
+        let Some(n) = self.free().pop().or_else(|| self.never_used()) else { return Err(conn) };
+        let slab =
+            self.slabs[n as usize / SLAB].get_or_init(|| (0..SLAB).map(|_| TryLock::new(Record::default())).collect());
         // Nobody else knows of a free record.
         let Some(mut record) = slab[n as usize % SLAB].try_lock() else { return Err(conn) };
         *record = Record { conn: Some(conn), ..Record::default() };
         Ok(Cookie(u64::from(n)))
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn never_used(&self) -> Option<u32> {
@@ -95,7 +100,7 @@ impl<C> Records<C> {
         if let Some(mut record) = self.get(cookie) {
             *record = Record::default();
             drop(record);
-            self.free.push(cookie.0 as u32);
+            self.free().push(cookie.0 as u32);
         }
     }
 }

@@ -109,7 +109,8 @@ impl<S: Service> App for ServiceApp<S> {
         }
         // A connect that failed at once has no connection to report it: the state goes back here.
         let outcomes = batch.outcomes().filter(|(call, _)| matches!(call, Syscall::Connect { .. })).map(|(_, ret)| ret);
-        let failed: Vec<Cookie> = self.connects.drain(..).zip(outcomes).filter(|(_, ret)| *ret < 0).map(|(c, _)| c).collect();
+        let failed: Vec<Cookie> =
+            self.connects.drain(..).zip(outcomes).filter(|(_, ret)| *ret < 0).map(|(c, _)| c).collect();
         let common = self.common.clone();
         for cookie in failed {
             self.give_back(&common, cookie, Dead::NoResources);

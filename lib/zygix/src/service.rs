@@ -58,13 +58,7 @@ pub trait Service: Send + Sync + Sized + 'static {
     /// Bytes have come, or the peer has finished (`rx.fin()`), or there is room again for a handler that lacked it.
     ///
     /// Not called while more than [`SEND_MARK`](crate::SEND_MARK) bytes of earlier replies wait unsent.
-    fn recv(
-        &self,
-        cx: &mut Cx<'_, Self>,
-        conn: &mut Self::Conn,
-        rx: &mut Received<'_>,
-        tx: &mut Reply<'_>,
-    ) -> Next;
+    fn recv(&self, cx: &mut Cx<'_, Self>, conn: &mut Self::Conn, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next;
 
     /// A connection opened by [`Cx::connect`] is established.
     fn connected(&self, cx: &mut Cx<'_, Self>, conn: &mut Self::Conn, tx: &mut Reply<'_>) -> Next {

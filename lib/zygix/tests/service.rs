@@ -199,12 +199,8 @@ struct Half<S: Service> {
 }
 
 fn half<S: Service>(service: S, mac: u32, ip: Ipv4Addr, mut nic: shm::ShmNic, pools: PoolSizes) -> Half<S> {
-    let config = StackConfig {
-        pools,
-        max_conns: 256,
-        tcp_ports: vec![7, 99],
-        ..StackConfig::new(Mac::local(mac), ip, 24)
-    };
+    let config =
+        StackConfig { pools, max_conns: 256, tcp_ports: vec![7, 99], ..StackConfig::new(Mac::local(mac), ip, 24) };
     let queue = nic.queues().pop().unwrap();
     let shared = Arc::new(Shared::new(config, 1, [mac as u8; 48], move |t| nic.flow_group(t), |_| {}).unwrap());
     let service = Arc::new(service);
@@ -267,7 +263,8 @@ impl World {
 
 #[test]
 fn each_answer_of_a_handler_has_its_effect() {
-    let mut w = World::new(Server::default(), &[(7, "xyc"), (7, "xa"), (7, "xh$"), (7, "xy$"), (99, "x"), (98, "x")], true);
+    let mut w =
+        World::new(Server::default(), &[(7, "xyc"), (7, "xa"), (7, "xh$"), (7, "xy$"), (99, "x"), (98, "x")], true);
     w.run(Nanos::from_millis(100));
     let got = w.got();
     assert_eq!(
@@ -291,7 +288,10 @@ fn a_panic_costs_its_own_connection_only() {
     w.run(Nanos::from_millis(50));
     std::panic::set_hook(hook);
     let got = w.got();
-    assert!(got.contains(&"vc: \"vbye\", closed here".into()) && got.contains(&"yc: \"ybye\", closed here".into()), "{got:?}");
+    assert!(
+        got.contains(&"vc: \"vbye\", closed here".into()) && got.contains(&"yc: \"ybye\", closed here".into()),
+        "{got:?}"
+    );
     assert!(got.contains(&"xp: \"\", reset by peer".into()), "{got:?}");
     assert!(w.log().contains(&"closed: handler panicked".into()));
 }

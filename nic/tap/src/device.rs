@@ -39,20 +39,13 @@ pub(crate) fn open_queues(name: &str, queues: u16, vnet: bool) -> Result<Vec<Own
     let mut fds = Vec::with_capacity(usize::from(queues));
     for i in 0..queues {
         // EXCL on the first queue of a new device: nobody else's device of that name is joined by accident.
-        let flags = if i == 0 && !existing {
-            wanted | IFF_TUN_EXCL
-        } else {
-            wanted
-        };
+        let flags = if i == 0 && !existing { wanted | IFF_TUN_EXCL } else { wanted };
         fds.push(attach(name, flags)?);
     }
     for fd in &fds {
         let found = read_flags(fd.as_fd(), name)? & !(IFF_TUN_EXCL | IFF_PERSIST);
         if found != wanted {
-            return Err(other_flags(
-                name,
-                &format!("wanted {wanted:#x}, found {found:#x}"),
-            ));
+            return Err(other_flags(name, &format!("wanted {wanted:#x}, found {found:#x}")));
         }
     }
     Ok(fds)
@@ -67,53 +60,27 @@ fn existing(name: &str) -> Result<bool, TapError> {
     let info = link::info(name)?;
     match info.tun {
         None => {
-            let kind = if info.kind.is_empty() {
-                "loopback or a piece of hardware".to_owned()
-            } else {
-                info.kind
-            };
-            Err(TapError::OtherKind {
-                name: name.to_owned(),
-                kind,
-            })
+            let kind = if info.kind.is_empty() { "loopback or a piece of hardware".to_owned() } else { info.kind };
+            Err(TapError::OtherKind { name: name.to_owned(), kind })
         }
-        Some(tun) if !tun.tap => Err(TapError::OtherKind {
-            name: name.to_owned(),
-            kind: "TUN".to_owned(),
-        }),
-        Some(tun) if tun.queues > 0 => Err(TapError::Busy {
-            name: name.to_owned(),
-            queues: tun.queues,
-        }),
-        Some(tun) if !tun.multi_queue => Err(other_flags(
-            name,
-            "it was made for one queue, without multi_queue",
-        )),
+        Some(tun) if !tun.tap => Err(TapError::OtherKind { name: name.to_owned(), kind: "TUN".to_owned() }),
+        Some(tun) if tun.queues > 0 => Err(TapError::Busy { name: name.to_owned(), queues: tun.queues }),
+        Some(tun) if !tun.multi_queue => Err(other_flags(name, "it was made for one queue, without multi_queue")),
         Some(_) => Ok(true),
     }
 }
 
 fn other_flags(name: &str, differs: &str) -> TapError {
-    TapError::OtherFlags {
-        name: name.to_owned(),
-        differs: differs.to_owned(),
-    }
+    TapError::OtherFlags { name: name.to_owned(), differs: differs.to_owned() }
 }
 
 /// One more queue of the device, made if need be.
 pub(crate) fn attach(name: &str, flags: u16) -> Result<OwnedFd, SysError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(PATH);
+    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(PATH);
     let fd = OwnedFd::from(file.map_err(|e| {
         SysError::new("open", e)
             .on(PATH)
-            .remedy_for(
-                libc::ENOENT,
-                "load the tun module (modprobe tun), or give the container the device",
-            )
+            .remedy_for(libc::ENOENT, "load the tun module (modprobe tun), or give the container the device")
             .remedy_for(libc::EACCES, "run as a user who may open it")
     })?);
     let mut request = ifreq(name)?;
@@ -121,18 +88,9 @@ pub(crate) fn attach(name: &str, flags: u16) -> Result<OwnedFd, SysError> {
     // SAFETY: a live ifreq.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &mut request) };
     check(ret, "ioctl(TUNSETIFF)", name).map_err(|e| {
-        e.remedy_for(
-            libc::EPERM,
-            "needs CAP_NET_ADMIN: run as root, or in a user and network namespace of your own",
-        )
-        .remedy_for(
-            libc::EBUSY,
-            "the TAP is open elsewhere: end that process or choose another name",
-        )
-        .remedy_for(
-            libc::EINVAL,
-            "an interface of that name has other flags: delete it or choose another name",
-        )
+        e.remedy_for(libc::EPERM, "needs CAP_NET_ADMIN: run as root, or in a user and network namespace of your own")
+            .remedy_for(libc::EBUSY, "the TAP is open elsewhere: end that process or choose another name")
+            .remedy_for(libc::EINVAL, "an interface of that name has other flags: delete it or choose another name")
     })?;
     Ok(fd)
 }
@@ -147,11 +105,7 @@ fn read_flags(fd: BorrowedFd<'_>, name: &str) -> Result<u16, SysError> {
 }
 
 /// Sets the virtio header's size and the offloads that we can take, for the whole device: once, before it is up.
-pub(crate) fn set_vnet(
-    fd: BorrowedFd<'_>,
-    header_size: libc::c_int,
-    name: &str,
-) -> Result<(), SysError> {
+pub(crate) fn set_vnet(fd: BorrowedFd<'_>, header_size: libc::c_int, name: &str) -> Result<(), SysError> {
     // SAFETY: a live integer.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETVNETHDRSZ, &header_size) };
     check(ret, "ioctl(TUNSETVNETHDRSZ)", name)?;
@@ -161,11 +115,7 @@ pub(crate) fn set_vnet(
 }
 
 /// Lets a program choose the queue of each frame.
-pub(crate) fn set_steering(
-    fd: BorrowedFd<'_>,
-    program: BorrowedFd<'_>,
-    name: &str,
-) -> Result<(), SysError> {
+pub(crate) fn set_steering(fd: BorrowedFd<'_>, program: BorrowedFd<'_>, name: &str) -> Result<(), SysError> {
     let program: libc::c_int = program.as_raw_fd();
     // SAFETY: a live integer.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETSTEERINGEBPF, &program) };
@@ -183,11 +133,7 @@ fn ifreq(name: &str) -> Result<libc::ifreq, SysError> {
 }
 
 fn check(ret: libc::c_int, call: &'static str, name: &str) -> Result<(), SysError> {
-    if ret < 0 {
-        Err(SysError::new(call, io::Error::last_os_error()).on(name))
-    } else {
-        Ok(())
-    }
+    if ret < 0 { Err(SysError::new(call, io::Error::last_os_error()).on(name)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -201,9 +147,7 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(|| match sys::netns::unshare_net() {
                 Err(e) if e.is_permission() => crate::queue::skipped(test, &e.to_string()),
-                Ok(()) if !std::path::Path::new(PATH).exists() => {
-                    crate::queue::skipped(test, "no /dev/net/tun")
-                }
+                Ok(()) if !std::path::Path::new(PATH).exists() => crate::queue::skipped(test, "no /dev/net/tun"),
                 done => {
                     done.unwrap();
                     f();
@@ -247,14 +191,9 @@ mod tests {
             let refused = open_queues(NAME, 1, true).unwrap_err();
             assert!(matches!(&refused, TapError::OtherFlags { .. }), "{refused}");
             link::delete(NAME).unwrap();
-            drop(persistent(
-                (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as u16,
-            ));
+            drop(persistent((libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as u16));
             let refused = open_queues(NAME, 1, true).unwrap_err();
-            assert!(
-                matches!(&refused, TapError::OtherKind { kind, .. } if kind == "TUN"),
-                "{refused}"
-            );
+            assert!(matches!(&refused, TapError::OtherKind { kind, .. } if kind == "TUN"), "{refused}");
             link::delete(NAME).unwrap();
         });
     }

@@ -21,9 +21,7 @@ pub enum TapError {
         kind: String,
     },
     /// A TAP of that name was made with other flags.
-    #[error(
-        "TAP {name} exists with other flags ({differs}); delete it (ip link del {name}) or choose another name"
-    )]
+    #[error("TAP {name} exists with other flags ({differs}); delete it (ip link del {name}) or choose another name")]
     OtherFlags {
         /// Its name.
         name: String,
@@ -31,9 +29,7 @@ pub enum TapError {
         differs: String,
     },
     /// Another process uses the TAP.
-    #[error(
-        "TAP {name} is busy: {queues} of its queues are open elsewhere; end that process or choose another name"
-    )]
+    #[error("TAP {name} is busy: {queues} of its queues are open elsewhere; end that process or choose another name")]
     Busy {
         /// Its name.
         name: String,

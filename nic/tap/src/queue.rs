@@ -44,14 +44,7 @@ enum Received {
 impl TapQueue {
     pub(crate) fn new(fd: OwnedFd, caps: Arc<Caps>, vnet: bool) -> TapQueue {
         let buffer = || vec![0; MAX_FRAME].into_boxed_slice();
-        TapQueue {
-            fd,
-            caps,
-            vnet,
-            spare: buffer(),
-            gather: buffer(),
-            counters: QueueCounters::default(),
-        }
+        TapQueue { fd, caps, vnet, spare: buffer(), gather: buffer(), counters: QueueCounters::default() }
     }
 
     /// Reads one frame: its beginning into a fresh mbuf, the rest into `spill` (or the spare buffer).
@@ -63,14 +56,9 @@ impl TapQueue {
         let mut header = [0; vnet::SIZE];
         let header_len = if self.vnet { vnet::SIZE } else { 0 };
         let in_head = head.tailroom();
-        let tail = spill
-            .as_mut()
-            .map_or(&mut *self.spare, |spill| spill.spare_mut());
-        let mut into = [
-            IoSliceMut::new(&mut header[..header_len]),
-            IoSliceMut::new(head.spare_mut()),
-            IoSliceMut::new(tail),
-        ];
+        let tail = spill.as_mut().map_or(&mut *self.spare, |spill| spill.spare_mut());
+        let mut into =
+            [IoSliceMut::new(&mut header[..header_len]), IoSliceMut::new(head.spare_mut()), IoSliceMut::new(tail)];
         self.counters.rx_syscalls += 1;
         let len = match sys::io::readv(&self.fd, &mut into) {
             Ok(len) => len.saturating_sub(header_len),
@@ -82,11 +70,7 @@ impl TapQueue {
                 return Received::Nothing;
             }
         };
-        let csum_ok = if self.vnet {
-            vnet::csum_ok(&header, len)
-        } else {
-            Some(false)
-        };
+        let csum_ok = if self.vnet { vnet::csum_ok(&header, len) } else { Some(false) };
         let Some(csum_ok) = csum_ok.filter(|_| len >= ethernet::HEADER) else {
             self.counters.rx_invalid += 1;
             pools.mbufs.free(head);
@@ -105,12 +89,7 @@ impl TapQueue {
         };
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += len as u64;
-        Received::Frame(RxFrame {
-            head,
-            rest,
-            csum_ok,
-            group: None,
-        })
+        Received::Frame(RxFrame { head, rest, csum_ok, group: None })
     }
 
     /// The `len` bytes in the spill (or spare) buffer, as mbufs: the buffer itself when it is worth it and another can
@@ -148,18 +127,11 @@ impl TapQueue {
     fn write_gathered(&mut self, header: &[u8], frame: &TxFrame<'_>) -> io::Result<usize> {
         let mut len = 0;
         for piece in frame.payload {
-            let to = self
-                .gather
-                .get_mut(len..len + piece.len())
-                .ok_or(ErrorKind::InvalidInput)?;
+            let to = self.gather.get_mut(len..len + piece.len()).ok_or(ErrorKind::InvalidInput)?;
             to.copy_from_slice(piece);
             len += piece.len();
         }
-        let pieces = [
-            IoSlice::new(header),
-            IoSlice::new(frame.head),
-            IoSlice::new(&self.gather[..len]),
-        ];
+        let pieces = [IoSlice::new(header), IoSlice::new(frame.head), IoSlice::new(&self.gather[..len])];
         self.counters.tx_syscalls += 1;
         sys::io::writev(&self.fd, &pieces)
     }
@@ -167,10 +139,7 @@ impl TapQueue {
     /// A frame that was not taken: full if it may be tried again, else lost, as on a wire that is cut.
     #[cold]
     fn refused(&mut self, e: &io::Error) -> Result<(), TxFull> {
-        let again = matches!(
-            e.raw_os_error(),
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR)
-        );
+        let again = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR));
         if again {
             self.counters.tx_full += 1;
             Err(TxFull)
@@ -225,10 +194,7 @@ impl Queue for TapQueue {
 
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
         let offload = frame.csum.is_some() || frame.gso.is_some();
-        assert!(
-            self.vnet || !offload,
-            "a frame asks for an offload that the capabilities deny"
-        );
+        assert!(self.vnet || !offload, "a frame asks for an offload that the capabilities deny");
         let header = vnet::emit(frame.csum, frame.gso);
         let header = if self.vnet { &header[..] } else { &[] };
         let pieces = frame.payload.len();

@@ -38,10 +38,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 fn bytes(frame: &RxFrame) -> Vec<u8> {
     let mut all = frame.head.to_vec();
-    frame
-        .rest
-        .iter()
-        .for_each(|mbuf| all.extend_from_slice(mbuf));
+    frame.rest.iter().for_each(|mbuf| all.extend_from_slice(mbuf));
     all
 }
 
@@ -57,23 +54,8 @@ fn frames_of_every_size_arrive_whole() {
     // Plenty of spills; one only (it must stay with the reader); none (the spare buffer serves).
     for spills in [4, 1, 0] {
         let mut pools = pools(64, spills.max(1));
-        let held = if spills == 0 {
-            pools.spills.alloc()
-        } else {
-            None
-        };
-        for len in [
-            14,
-            60,
-            1514,
-            2047,
-            2048,
-            2049,
-            4096,
-            2048 + KEEP_SPILL - 1,
-            2048 + KEEP_SPILL,
-            65549,
-        ] {
+        let held = if spills == 0 { pools.spills.alloc() } else { None };
+        for len in [14, 60, 1514, 2047, 2048, 2049, 4096, 2048 + KEEP_SPILL - 1, 2048 + KEEP_SPILL, 65549] {
             let frame = pattern(len);
             peer.send(&[&[0; vnet::SIZE][..], &frame].concat()).unwrap();
             let received = one(&mut queue, &mut pools).unwrap();
@@ -84,10 +66,7 @@ fn frames_of_every_size_arrive_whole() {
             );
         }
         drop(held);
-        assert_eq!(
-            (pools.mbufs.available(), pools.spills.available()),
-            (64, pools.spills.count())
-        );
+        assert_eq!((pools.mbufs.available(), pools.spills.available()), (64, pools.spills.count()));
     }
     assert_eq!(queue.counters().rx_frames, 30);
 }
@@ -101,19 +80,13 @@ fn a_dry_pool_leaves_frames_in_the_ring() {
     }
     let held: Vec<Mbuf> = std::iter::from_fn(|| pools.mbufs.alloc()).collect();
     assert!(one(&mut queue, &mut pools).is_none());
-    assert_eq!(
-        (queue.counters().rx_nombuf, queue.counters().rx_syscalls),
-        (1, 0)
-    );
+    assert_eq!((queue.counters().rx_nombuf, queue.counters().rx_syscalls), (1, 0));
     drop(held);
     assert!(one(&mut queue, &mut pools).is_some() && one(&mut queue, &mut pools).is_some());
     // A rest that finds no mbufs drops the frame and leaks nothing.
     peer.send(&[0; 12 + 2048 * 3]).unwrap();
     assert!(one(&mut queue, &mut pools).is_none());
-    assert_eq!(
-        (queue.counters().rx_nombuf, pools.mbufs.available()),
-        (2, 2)
-    );
+    assert_eq!((queue.counters().rx_nombuf, pools.mbufs.available()), (2, 2));
 }
 
 #[test]
@@ -128,10 +101,7 @@ fn a_burst_respects_both_bounds() {
     let mut small = Vec::with_capacity(2);
     let capacity = small.capacity();
     assert_eq!(queue.rx_burst(&mut pools, 64, &mut small), capacity.min(5));
-    assert_eq!(
-        queue.rx_burst(&mut pools, 64, &mut out),
-        5 - capacity.min(5)
-    );
+    assert_eq!(queue.rx_burst(&mut pools, 64, &mut out), 5 - capacity.min(5));
     assert!(!out[0].csum_ok);
 }
 
@@ -139,31 +109,11 @@ fn a_burst_respects_both_bounds() {
 fn every_number_of_pieces_is_one_frame() {
     let (mut queue, peer) = pair(true);
     let data = pattern(4000);
-    for pieces in [
-        0,
-        1,
-        FEW_PIECES,
-        FEW_PIECES + 1,
-        MAX_PIECES,
-        MAX_PIECES + 1,
-        400,
-    ] {
+    for pieces in [0, 1, FEW_PIECES, FEW_PIECES + 1, MAX_PIECES, MAX_PIECES + 1, 400] {
         let payload: Vec<IoSlice<'_>> = data.chunks(10).take(pieces).map(IoSlice::new).collect();
-        let csum = Some(CsumStart {
-            start: 34,
-            offset: 16,
-        });
-        let gso = Some(Gso {
-            mss: 1448,
-            hdr_len: 54,
-            v6: false,
-        });
-        let frame = TxFrame {
-            head: &[9; 54],
-            payload: &payload,
-            csum,
-            gso,
-        };
+        let csum = Some(CsumStart { start: 34, offset: 16 });
+        let gso = Some(Gso { mss: 1448, hdr_len: 54, v6: false });
+        let frame = TxFrame { head: &[9; 54], payload: &payload, csum, gso };
         assert_eq!(queue.tx(&frame), Ok(()));
         let mut got = vec![0; 8000];
         let n = peer.recv(&mut got).unwrap();
@@ -177,15 +127,8 @@ fn every_number_of_pieces_is_one_frame() {
 #[test]
 fn a_full_ring_says_so_and_a_cut_wire_swallows() {
     let (mut queue, peer) = pair(false);
-    let frame = TxFrame {
-        head: &[0; 60],
-        payload: &[],
-        csum: None,
-        gso: None,
-    };
-    let placed = (0..100_000)
-        .take_while(|_| queue.tx(&frame).is_ok())
-        .count();
+    let frame = TxFrame { head: &[0; 60], payload: &[], csum: None, gso: None };
+    let placed = (0..100_000).take_while(|_| queue.tx(&frame).is_ok()).count();
     assert!(placed < 100_000 && queue.counters().tx_full == 1);
     let mut bytes = [0; 60];
     while peer.recv(&mut bytes).is_ok() {}

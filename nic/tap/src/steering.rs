@@ -33,10 +33,7 @@ impl FlowHash {
     }
 
     pub(crate) const fn new([xor, a, b]: [u64; 3]) -> FlowHash {
-        FlowHash {
-            xor,
-            multipliers: [a | 1, b | 1],
-        }
+        FlowHash { xor, multipliers: [a | 1, b | 1] }
     }
 
     /// The flow group of frames that arrive on flow `t`. About 2 ns.
@@ -94,11 +91,7 @@ fn assemble(hash: &FlowHash, reta: &Array) -> Assembler {
     a.load(Width::W2, Reg::R1, Reg::R10, slot(12));
     a.jump_ne(Reg::R1, i32::from(ethernet::IPV4.to_be()), queue0);
     a.load(Width::W2, Reg::R1, Reg::R10, slot(20));
-    a.jump_any(
-        Reg::R1,
-        i32::from((ipv4::MF | ipv4::OFFSET_MASK).to_be()),
-        queue0,
-    );
+    a.jump_any(Reg::R1, i32::from((ipv4::MF | ipv4::OFFSET_MASK).to_be()), queue0);
     a.load(Width::W1, Reg::R1, Reg::R10, slot(23));
     let is_transport = a.label();
     a.jump_eq(Reg::R1, i32::from(ipv4::TCP), is_transport);
@@ -173,17 +166,15 @@ mod tests {
         let version = prop_oneof![9 => Just(4u8), 1 => 0u8..16];
         let fragment = prop_oneof![4 => Just(0u16), 4 => Just(0x4000), 1 => any::<u16>()];
         let shape = (protocol, ethertype, version, 5u8..16, fragment);
-        (shape, any::<[u8; 90]>(), 0usize..=90, any::<bool>()).prop_map(
-            |(shape, mut f, cut, short)| {
-                let (protocol, ethertype, version, words, fragment) = shape;
-                f[12..14].copy_from_slice(&ethertype.to_be_bytes());
-                f[14] = version << 4 | words;
-                f[20..22].copy_from_slice(&fragment.to_be_bytes());
-                f[23] = protocol;
-                // Usually whole; else cut anywhere.
-                f[..if short { cut } else { 90 }].to_vec()
-            },
-        )
+        (shape, any::<[u8; 90]>(), 0usize..=90, any::<bool>()).prop_map(|(shape, mut f, cut, short)| {
+            let (protocol, ethertype, version, words, fragment) = shape;
+            f[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            f[14] = version << 4 | words;
+            f[20..22].copy_from_slice(&fragment.to_be_bytes());
+            f[23] = protocol;
+            // Usually whole; else cut anywhere.
+            f[..if short { cut } else { 90 }].to_vec()
+        })
     }
 
     #[test]
@@ -197,59 +188,37 @@ mod tests {
         };
         // Queue numbers that name their group, none of them the 0 of "no flow".
         (0..FLOW_GROUPS).for_each(|g| steering.reta.set(g, 1000 + g as u64));
-        let mut runner = TestRunner::new(Config {
-            cases: 2000,
-            ..Config::default()
-        });
+        let mut runner = TestRunner::new(Config { cases: 2000, ..Config::default() });
         let result = runner.run(&any_frame(), |frame| {
             // The kernel's self test takes 14 bytes off as an Ethernet header; a TAP does not.
             let queue = steering.program.test_run(&[&[0; 14][..], &frame].concat());
             // It refuses packets that it finds too short itself.
             prop_assume!(queue.is_ok());
-            let expected =
-                Tuple::of_frame(&frame).map_or(0, |t| 1000 + hash.group(&t).index() as u32);
+            let expected = Tuple::of_frame(&frame).map_or(0, |t| 1000 + hash.group(&t).index() as u32);
             prop_assert_eq!(queue.unwrap(), expected);
             Ok(())
         });
         result.unwrap();
         runner
-            .run(
-                &any::<(u32, u32, u16, u16)>(),
-                |(local, remote, local_port, remote_port)| {
-                    let (local, remote) = (Ipv4Addr::from_bits(local), Ipv4Addr::from_bits(remote));
-                    let t = Tuple {
-                        local,
-                        remote,
-                        local_port,
-                        remote_port,
-                    };
-                    let mut frame = [0; 60];
-                    frame[12] = 8;
-                    ipv4::Header::new(remote, local, ipv4::UDP, 26).emit(&mut frame[14..]);
-                    frame[34..36].copy_from_slice(&remote_port.to_be_bytes());
-                    frame[36..38].copy_from_slice(&local_port.to_be_bytes());
-                    let queue = steering
-                        .program
-                        .test_run(&[&[0; 14][..], &frame].concat())
-                        .unwrap();
-                    prop_assert_eq!(queue, 1000 + hash.group(&t).index() as u32);
-                    Ok(())
-                },
-            )
+            .run(&any::<(u32, u32, u16, u16)>(), |(local, remote, local_port, remote_port)| {
+                let (local, remote) = (Ipv4Addr::from_bits(local), Ipv4Addr::from_bits(remote));
+                let t = Tuple { local, remote, local_port, remote_port };
+                let mut frame = [0; 60];
+                frame[12] = 8;
+                ipv4::Header::new(remote, local, ipv4::UDP, 26).emit(&mut frame[14..]);
+                frame[34..36].copy_from_slice(&remote_port.to_be_bytes());
+                frame[36..38].copy_from_slice(&local_port.to_be_bytes());
+                let queue = steering.program.test_run(&[&[0; 14][..], &frame].concat()).unwrap();
+                prop_assert_eq!(queue, 1000 + hash.group(&t).index() as u32);
+                Ok(())
+            })
             .unwrap();
     }
 
     #[test]
     fn flows_spread_over_all_groups() {
         // 64 Ki flows of one pair of hosts; 512 per group expected, standard deviation about 23.
-        for keys in [
-            [1, 2, 3],
-            [
-                0x9e37_79b9_7f4a_7c15,
-                0xd1b5_4a32_d192_ed03,
-                0x94d0_49bb_1331_11eb,
-            ],
-        ] {
+        for keys in [[1, 2, 3], [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03, 0x94d0_49bb_1331_11eb]] {
             let hash = FlowHash::new(keys.map(|k: u64| k.wrapping_mul(0x2545_f491_4f6c_dd1d)));
             let mut counts = [0u32; FLOW_GROUPS];
             for port in 0..=u16::MAX {
@@ -261,10 +230,7 @@ mod tests {
                 };
                 counts[hash.group(&t).index()] += 1;
             }
-            assert!(
-                counts.iter().all(|&n| (256..1024).contains(&n)),
-                "{counts:?}"
-            );
+            assert!(counts.iter().all(|&n| (256..1024).contains(&n)), "{counts:?}");
         }
     }
 }

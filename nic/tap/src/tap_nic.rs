@@ -50,18 +50,12 @@ impl TapNic {
             device::set_vnet(fds[0].as_fd(), vnet::SIZE as i32, name)?;
         }
         let hash = FlowHash::random();
-        let steering = if config.software_steering {
-            Err(None)
-        } else {
-            load_steering(&hash, fds[0].as_fd(), name).map_err(Some)
-        };
+        let steering =
+            if config.software_steering { Err(None) } else { load_steering(&hash, fds[0].as_fd(), name).map_err(Some) };
         let host_mac = configure_link(config)?;
         let caps = Arc::new(caps(config, steering.is_ok()));
         let nic = TapNic {
-            queues: fds
-                .into_iter()
-                .map(|fd| TapQueue::new(fd, Arc::clone(&caps), vnet))
-                .collect(),
+            queues: fds.into_iter().map(|fd| TapQueue::new(fd, Arc::clone(&caps), vnet)).collect(),
             caps,
             queue_count: queues,
             hash,
@@ -136,9 +130,7 @@ fn configure_link(config: &TapConfig) -> Result<Mac, SysError> {
 
 fn caps(config: &TapConfig, steered: bool) -> Caps {
     let vnet = config.vnet;
-    let mac = config
-        .mac
-        .unwrap_or_else(|| Mac::local(sys::random::u64() as u32));
+    let mac = config.mac.unwrap_or_else(|| Mac::local(sys::random::u64() as u32));
     Caps {
         mtu: config.mtu,
         tx_csum: vnet,
@@ -146,11 +138,7 @@ fn caps(config: &TapConfig, steered: bool) -> Caps {
         tso: vnet,
         large_rx: vnet,
         gather: true,
-        steering: if steered {
-            nic::Steering::Hardware
-        } else {
-            nic::Steering::Software
-        },
+        steering: if steered { nic::Steering::Hardware } else { nic::Steering::Software },
         reta_size: FLOW_GROUPS as u16,
         mac: mac.0,
         name: format!("tap:{}", config.name),
@@ -178,9 +166,7 @@ impl Nic for TapNic {
     fn set_reta(&self, group: FlowGroupId, queue: u16) -> io::Result<()> {
         if group.index() >= FLOW_GROUPS || queue >= self.queue_count {
             let queues = self.queue_count;
-            let what = format!(
-                "{group:?} to queue {queue}: there are {FLOW_GROUPS} groups and {queues} queues"
-            );
+            let what = format!("{group:?} to queue {queue}: there are {FLOW_GROUPS} groups and {queues} queues");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         self.direct(group, queue);

@@ -61,15 +61,8 @@ mod tests {
 
     #[test]
     fn what_we_emit_is_what_we_would_accept() {
-        let csum = CsumStart {
-            start: 34,
-            offset: 16,
-        };
-        let gso = Gso {
-            mss: 1448,
-            hdr_len: 66,
-            v6: false,
-        };
+        let csum = CsumStart { start: 34, offset: 16 };
+        let gso = Gso { mss: 1448, hdr_len: 66, v6: false };
         assert_eq!(csum_ok(&emit(None, None), 60), Some(false));
         assert_eq!(csum_ok(&emit(Some(csum), None), 60), Some(true));
         assert_eq!(csum_ok(&emit(Some(csum), Some(gso)), 9000), Some(true));
@@ -82,16 +75,7 @@ mod tests {
         assert_eq!(csum_ok(&csum(34, 16), 52), Some(true));
         assert_eq!(csum_ok(&csum(0, 16), 60), None);
         assert_eq!(csum_ok(&csum(u16::MAX, u16::MAX), 60), None);
-        let gso = |mss, v6| {
-            emit(
-                None,
-                Some(Gso {
-                    mss,
-                    hdr_len: 54,
-                    v6,
-                }),
-            )
-        };
+        let gso = |mss, v6| emit(None, Some(Gso { mss, hdr_len: 54, v6 }));
         assert_eq!(csum_ok(&gso(0, false), 60), None);
         assert_eq!(csum_ok(&gso(1448, true), 60), None);
         assert_eq!(csum_ok(&[0, 3, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0], 60), None);

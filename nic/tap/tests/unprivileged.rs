@@ -25,30 +25,17 @@ fn main() {
         Err(TapError::Sys(e)) if e.call == "open" && e.is_permission() => return skipped(NAME, &e),
         opened => opened.unwrap(),
     };
-    let refusal = nic
-        .steering_refusal()
-        .expect("bpf(2) is refused in a user namespace");
-    assert!(
-        refusal.is_permission() && refusal.to_string().contains("CAP_BPF"),
-        "{refusal}"
-    );
-    assert_eq!(
-        (nic.steering(), nic.caps().steering),
-        (Steering::Software, Steering::Software)
-    );
+    let refusal = nic.steering_refusal().expect("bpf(2) is refused in a user namespace");
+    assert!(refusal.is_permission() && refusal.to_string().contains("CAP_BPF"), "{refusal}");
+    assert_eq!((nic.steering(), nic.caps().steering), (Steering::Software, Steering::Software));
 
     let mut ends = End::of(&mut nic);
     let socket = UdpSocket::bind((HOST, 0)).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     for port in 1000..1100 {
         socket.send_to(b"down", (US, port)).unwrap();
     }
-    let arrived: usize = ends
-        .iter_mut()
-        .map(|end| std::iter::from_fn(|| end.poll()).count())
-        .sum();
+    let arrived: usize = ends.iter_mut().map(|end| std::iter::from_fn(|| end.poll()).count()).sum();
     assert_eq!(arrived, 100);
     for end in &mut ends {
         end.send_udp(7, socket.local_addr().unwrap().port(), b"up", 0);

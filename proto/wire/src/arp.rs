@@ -52,16 +52,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packet, Malformed> {
         2 => Operation::Reply,
         _ => return Err(Malformed::Version),
     };
-    let mac = |at: usize| {
-        Mac([
-            bytes[at],
-            bytes[at + 1],
-            bytes[at + 2],
-            bytes[at + 3],
-            bytes[at + 4],
-            bytes[at + 5],
-        ])
-    };
+    let mac = |at: usize| Mac([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4], bytes[at + 5]]);
     Ok(Packet {
         operation,
         sender_mac: mac(8),
@@ -96,13 +87,7 @@ impl Packet {
 
     /// Writes the packet to the front of `out` and returns its length. Panics if `out` is shorter.
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Packet {
-            operation,
-            sender_mac,
-            sender_ip,
-            target_mac,
-            target_ip,
-        } = *self;
+        let Packet { operation, sender_mac, sender_ip, target_mac, target_ip } = *self;
         let out: &mut [u8; PACKET] = out.first_chunk_mut().expect("room for an ARP packet");
         out[..6].copy_from_slice(&KIND);
         let operation: u16 = match operation {
@@ -120,16 +105,8 @@ impl Packet {
     /// Writes this packet as a whole frame, from its sender to its target (to everybody while the target is unknown),
     /// and returns the frame's length. Panics if `out` is shorter than 42 bytes.
     pub fn emit_frame(&self, out: &mut [u8]) -> usize {
-        let dst = if self.target_mac == Mac::ZERO {
-            Mac::BROADCAST
-        } else {
-            self.target_mac
-        };
-        let header = ethernet::Header {
-            dst,
-            src: self.sender_mac,
-            ethertype: ethernet::ARP,
-        };
+        let dst = if self.target_mac == Mac::ZERO { Mac::BROADCAST } else { self.target_mac };
+        let header = ethernet::Header { dst, src: self.sender_mac, ethertype: ethernet::ARP };
         let n = header.emit(out);
         n + self.emit(&mut out[n..])
     }
@@ -174,10 +151,7 @@ mod tests {
         let mut frame = [0; 64];
         let n = request.emit_frame(&mut frame);
         let (header, payload) = ethernet::parse(&frame[..n]).unwrap();
-        assert_eq!(
-            (header.dst, header.ethertype, parse(payload)),
-            (Mac::BROADCAST, ethernet::ARP, Ok(request))
-        );
+        assert_eq!((header.dst, header.ethertype, parse(payload)), (Mac::BROADCAST, ethernet::ARP, Ok(request)));
         let reply = request.reply(b);
         let n = reply.emit_frame(&mut frame);
         assert_eq!(ethernet::parse(&frame[..n]).unwrap().0.dst, a);

@@ -30,10 +30,7 @@ impl Sum {
             + u64::from(dst.to_bits().to_be())
             + u64::from(u32::from(protocol).to_be())
             + u64::from(len.to_be());
-        Sum {
-            sum: halve(sum),
-            odd: false,
-        }
+        Sum { sum: halve(sum), odd: false }
     }
 
     /// Adds the bytes that come next. About 0.1 ns per byte.
@@ -61,11 +58,7 @@ impl Sum {
     fn append(&mut self, piece: u64, odd: bool) {
         // A piece at an odd place has its bytes in the other halves of the words (RFC 1071 section 2(B): swapping the
         // bytes of a sum is the sum of swapped bytes).
-        let piece = if self.odd {
-            u64::from(fold_native(piece).swap_bytes())
-        } else {
-            halve(piece)
-        };
+        let piece = if self.odd { u64::from(fold_native(piece).swap_bytes()) } else { halve(piece) };
         self.sum = halve(self.sum + piece);
         self.odd ^= odd;
     }
@@ -166,20 +159,14 @@ mod tests {
         assert_eq!(Sum::new().with(&bytes).fold(), 0xddf2);
         assert_eq!(Sum::new().with(&bytes).finish(), !0xddf2);
         // The same bytes in groups, one of odd length ("Sum, break at odd").
-        assert_eq!(
-            Sum::new().with(&bytes[..3]).with(&bytes[3..]).fold(),
-            0xddf2
-        );
+        assert_eq!(Sum::new().with(&bytes[..3]).with(&bytes[3..]).fold(), 0xddf2);
     }
 
     #[test]
     fn a_pseudo_header_is_the_sum_of_its_twelve_bytes() {
         let (src, dst) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 255, 2));
         let bytes = [198, 18, 0, 1, 198, 18, 255, 2, 0, 6, 0x12, 0x34];
-        assert_eq!(
-            Sum::pseudo_v4(src, dst, 6, 0x1234).fold(),
-            reference(&bytes)
-        );
+        assert_eq!(Sum::pseudo_v4(src, dst, 6, 0x1234).fold(), reference(&bytes));
     }
 
     #[test]

@@ -33,9 +33,7 @@ pub struct Header {
 /// [`Malformed::Truncated`] below 14 bytes.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<(Header, &[u8]), Malformed> {
-    let (head, payload) = frame
-        .split_first_chunk::<HEADER>()
-        .ok_or(Malformed::Truncated)?;
+    let (head, payload) = frame.split_first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
     Ok((Header::of(head), payload))
 }
 
@@ -49,11 +47,7 @@ impl Header {
     #[inline]
     fn of(head: &[u8; HEADER]) -> Header {
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *head;
-        Header {
-            dst: Mac([d0, d1, d2, d3, d4, d5]),
-            src: Mac([s0, s1, s2, s3, s4, s5]),
-            ethertype: be16(head, 12),
-        }
+        Header { dst: Mac([d0, d1, d2, d3, d4, d5]), src: Mac([s0, s1, s2, s3, s4, s5]), ethertype: be16(head, 12) }
     }
 
     /// Reads the header at the front of `frame`.
@@ -62,20 +56,13 @@ impl Header {
     /// [`Malformed::Truncated`] below 14 bytes.
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<Header, Malformed> {
-        frame
-            .first_chunk()
-            .map(Header::of)
-            .ok_or(Malformed::Truncated)
+        frame.first_chunk().map(Header::of).ok_or(Malformed::Truncated)
     }
 
     /// Writes the header to the front of `out` and returns its length. Panics if `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Header {
-            dst,
-            src,
-            ethertype,
-        } = *self;
+        let Header { dst, src, ethertype } = *self;
         let out: &mut [u8; HEADER] = out.first_chunk_mut().expect("room for an Ethernet header");
         out[..6].copy_from_slice(&dst.0);
         out[6..12].copy_from_slice(&src.0);

@@ -83,9 +83,7 @@ pub enum Message<'a> {
 /// # Errors
 /// [`Malformed::Truncated`] below 8 bytes, [`Malformed::Checksum`].
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    let (head, data) = bytes
-        .split_first_chunk::<HEADER>()
-        .ok_or(Malformed::Truncated)?;
+    let (head, data) = bytes.split_first_chunk::<HEADER>().ok_or(Malformed::Truncated)?;
     if !Sum::new().with(bytes).is_valid() {
         return Err(Malformed::Checksum);
     }
@@ -93,10 +91,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     Ok(match (head[0], head[1]) {
         (ECHO_REQUEST, 0) => Message::EchoRequest { ident, seq, data },
         (ECHO_REPLY, 0) => Message::EchoReply { ident, seq, data },
-        (UNREACHABLE, code) => Message::Unreachable {
-            why: Unreachable::of(code, seq),
-            original: data,
-        },
+        (UNREACHABLE, code) => Message::Unreachable { why: Unreachable::of(code, seq), original: data },
         (TIME_EXCEEDED, _) => Message::TimeExceeded { original: data },
         (kind, code) => Message::Other { kind, code },
     })
@@ -132,9 +127,7 @@ impl Message<'_> {
         HEADER
             + match self {
                 Message::EchoRequest { data, .. } | Message::EchoReply { data, .. } => data.len(),
-                Message::Unreachable { original, .. } | Message::TimeExceeded { original } => {
-                    original.len()
-                }
+                Message::Unreachable { original, .. } | Message::TimeExceeded { original } => original.len(),
                 Message::Other { .. } => 0,
             }
     }
@@ -150,11 +143,7 @@ impl Message<'_> {
             Message::EchoRequest { ident, seq, data } => (ECHO_REQUEST, 0, [ident, seq], data),
             Message::EchoReply { ident, seq, data } => (ECHO_REPLY, 0, [ident, seq], data),
             Message::Unreachable { why, original } => {
-                let mtu = if let Unreachable::FragmentationNeeded { mtu } = why {
-                    mtu
-                } else {
-                    0
-                };
+                let mtu = if let Unreachable::FragmentationNeeded { mtu } = why { mtu } else { 0 };
                 (UNREACHABLE, why.code(), [0, mtu], original)
             }
             Message::TimeExceeded { original } => (TIME_EXCEEDED, 0, [0, 0], original),

@@ -113,11 +113,7 @@ impl Header {
 
     /// The rare header: not version 4, or with options.
     #[cold]
-    fn parse_options(
-        head: &[u8],
-        fixed: &[u8; HEADER],
-        packet_len: usize,
-    ) -> Result<Header, Malformed> {
+    fn parse_options(head: &[u8], fixed: &[u8; HEADER], packet_len: usize) -> Result<Header, Malformed> {
         if fixed[0] >> 4 != 4 {
             return Err(Malformed::Version);
         }
@@ -174,20 +170,7 @@ impl Header {
     /// Panics if `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Header {
-            src,
-            dst,
-            protocol,
-            ttl,
-            dscp,
-            ecn,
-            total_len,
-            header_len: _,
-            id,
-            df,
-            mf,
-            frag_offset,
-        } = *self;
+        let Header { src, dst, protocol, ttl, dscp, ecn, total_len, header_len: _, id, df, mf, frag_offset } = *self;
         let out: &mut [u8; HEADER] = out.first_chunk_mut().expect("room for an IPv4 header");
         let fragment = if df { DF } else { 0 } | if mf { MF } else { 0 } | (frag_offset >> 3);
         // Summed in registers: bytes just stored one by one would be slow to load as words.
@@ -199,9 +182,7 @@ impl Header {
             src.to_bits(),
             dst.to_bits(),
         ];
-        words[2] |= u32::from(!crate::checksum::fold(
-            words.iter().map(|&word| u64::from(word)).sum(),
-        ));
+        words[2] |= u32::from(!crate::checksum::fold(words.iter().map(|&word| u64::from(word)).sum()));
         for (to, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
             *to = word.to_be_bytes();
         }
@@ -222,32 +203,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (
-            any::<[u32; 2]>(),
-            any::<[u8; 3]>(),
-            0u8..64,
-            0u8..4,
-            20u16..,
-            any::<u16>(),
-            any::<[bool; 2]>(),
-            0u16..8192,
-        )
-            .prop_map(
-                |(ips, [protocol, ttl, _], dscp, ecn, total_len, id, [df, mf], offset)| Header {
-                    src: Ipv4Addr::from_bits(ips[0]),
-                    dst: Ipv4Addr::from_bits(ips[1]),
-                    protocol,
-                    ttl,
-                    dscp,
-                    ecn,
-                    total_len,
-                    header_len: 20,
-                    id,
-                    df,
-                    mf,
-                    frag_offset: offset << 3,
-                },
-            )
+        (any::<[u32; 2]>(), any::<[u8; 3]>(), 0u8..64, 0u8..4, 20u16.., any::<u16>(), any::<[bool; 2]>(), 0u16..8192)
+            .prop_map(|(ips, [protocol, ttl, _], dscp, ecn, total_len, id, [df, mf], offset)| Header {
+                src: Ipv4Addr::from_bits(ips[0]),
+                dst: Ipv4Addr::from_bits(ips[1]),
+                protocol,
+                ttl,
+                dscp,
+                ecn,
+                total_len,
+                header_len: 20,
+                id,
+                df,
+                mf,
+                frag_offset: offset << 3,
+            })
     }
 
     proptest! {
@@ -289,11 +259,7 @@ mod tests {
     #[test]
     fn options_are_skipped_and_padding_is_cut() {
         let mut packet = vec![0u8; 60];
-        Header {
-            total_len: 24 + 3,
-            ..Header::new(Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, UDP, 0)
-        }
-        .emit(&mut packet);
+        Header { total_len: 24 + 3, ..Header::new(Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, UDP, 0) }.emit(&mut packet);
         packet[0] = 0x46;
         packet[10..12].copy_from_slice(&[0, 0]);
         packet[20..24].copy_from_slice(&[1, 1, 1, 0]);
@@ -313,11 +279,7 @@ mod tests {
     #[test]
     fn a_total_shorter_than_the_header_is_refused() {
         let mut bytes = [0; HEADER];
-        Header {
-            total_len: 19,
-            ..Header::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, TCP, 0)
-        }
-        .emit(&mut bytes);
+        Header { total_len: 19, ..Header::new(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, TCP, 0) }.emit(&mut bytes);
         assert_eq!(Header::parse(&bytes, 1500), Err(Malformed::Length));
     }
 }

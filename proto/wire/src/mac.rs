@@ -68,11 +68,7 @@ impl FromStr for Mac {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| NotAMac)?;
         }
-        if parts.next().is_some() {
-            Err(NotAMac)
-        } else {
-            Ok(Mac(mac))
-        }
+        if parts.next().is_some() { Err(NotAMac) } else { Ok(Mac(mac)) }
     }
 }
 
@@ -85,14 +81,7 @@ mod tests {
         let mac = Mac([0x02, 0x5a, 0, 0, 0xab, 0x0f]);
         assert_eq!(mac.to_string(), "02:5a:00:00:ab:0f");
         assert_eq!(mac.to_string().parse(), Ok(mac));
-        for bad in [
-            "",
-            "02",
-            "02:5a:00:00:ab",
-            "02:5a:00:00:ab:0f:11",
-            "02:5a:00:00:ab:+f",
-            "002:5a:0:0:0:0",
-        ] {
+        for bad in ["", "02", "02:5a:00:00:ab", "02:5a:00:00:ab:0f:11", "02:5a:00:00:ab:+f", "002:5a:0:0:0:0"] {
             assert_eq!(bad.parse::<Mac>(), Err(NotAMac), "{bad}");
         }
         assert!(!Mac::local(7).is_multicast() && Mac::BROADCAST.is_multicast());

@@ -20,12 +20,7 @@ pub struct Tuple {
 impl Default for Tuple {
     fn default() -> Tuple {
         let nobody = Ipv4Addr::UNSPECIFIED;
-        Tuple {
-            local: nobody,
-            remote: nobody,
-            local_port: 0,
-            remote_port: 0,
-        }
+        Tuple { local: nobody, remote: nobody, local_port: 0, remote_port: 0 }
     }
 }
 
@@ -34,12 +29,7 @@ impl Tuple {
     #[inline]
     #[must_use]
     pub const fn reversed(self) -> Tuple {
-        Tuple {
-            local: self.remote,
-            remote: self.local,
-            local_port: self.remote_port,
-            remote_port: self.local_port,
-        }
+        Tuple { local: self.remote, remote: self.local, local_port: self.remote_port, remote_port: self.local_port }
     }
 
     /// The 12 bytes that RSS hashes for a frame *arriving* on this flow: source and destination address, source and
@@ -67,9 +57,7 @@ impl Tuple {
         if fragment || !matches!(head[23], ipv4::TCP | ipv4::UDP) {
             return None;
         }
-        let ports: &[u8; 4] = frame
-            .get(ethernet::HEADER + usize::from(head[14] & 15) * 4..)?
-            .first_chunk()?;
+        let ports: &[u8; 4] = frame.get(ethernet::HEADER + usize::from(head[14] & 15) * 4..)?.first_chunk()?;
         Some(Tuple {
             local: Ipv4Addr::from_bits(be32(head, 30)),
             remote: Ipv4Addr::from_bits(be32(head, 26)),
@@ -81,10 +69,6 @@ impl Tuple {
 
 impl fmt::Debug for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}<-{}:{}",
-            self.local, self.local_port, self.remote, self.remote_port
-        )
+        write!(f, "{}:{}<-{}:{}", self.local, self.local_port, self.remote, self.remote_port)
     }
 }

@@ -34,18 +34,12 @@ pub struct Header {
 #[inline]
 pub fn parse(datagram: &[u8]) -> Result<(Header, &[u8]), Malformed> {
     let head: &[u8; HEADER] = datagram.first_chunk().ok_or(Malformed::Truncated)?;
-    let header = Header {
-        src_port: be16(head, 0),
-        dst_port: be16(head, 2),
-        len: be16(head, 4),
-        checksum: be16(head, 6),
-    };
+    let header =
+        Header { src_port: be16(head, 0), dst_port: be16(head, 2), len: be16(head, 4), checksum: be16(head, 6) };
     if usize::from(header.len) < HEADER {
         return Err(Malformed::Length);
     }
-    let payload = datagram
-        .get(HEADER..usize::from(header.len))
-        .ok_or(Malformed::Truncated)?;
+    let payload = datagram.get(HEADER..usize::from(header.len)).ok_or(Malformed::Truncated)?;
     Ok((header, payload))
 }
 
@@ -53,12 +47,7 @@ impl Header {
     /// Writes the header to the front of `out` and returns its length (8). Panics if `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Header {
-            src_port,
-            dst_port,
-            len,
-            checksum,
-        } = *self;
+        let Header { src_port, dst_port, len, checksum } = *self;
         let out: &mut [u8; HEADER] = out.first_chunk_mut().expect("room for a UDP header");
         out[..2].copy_from_slice(&src_port.to_be_bytes());
         out[2..4].copy_from_slice(&dst_port.to_be_bytes());
@@ -71,19 +60,9 @@ impl Header {
     #[must_use]
     pub fn with_checksum(self, src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Header {
         let mut head = [0; HEADER];
-        Header {
-            checksum: 0,
-            ..self
-        }
-        .emit(&mut head);
-        let sum = Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len))
-            .with(&head)
-            .with(payload)
-            .finish();
-        Header {
-            checksum: if sum == 0 { 0xffff } else { sum },
-            ..self
-        }
+        Header { checksum: 0, ..self }.emit(&mut head);
+        let sum = Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len)).with(&head).with(payload).finish();
+        Header { checksum: if sum == 0 { 0xffff } else { sum }, ..self }
     }
 
     /// Whether the checksum is absent or right for `payload` between these addresses.
@@ -91,10 +70,7 @@ impl Header {
         let mut head = [0; HEADER];
         self.emit(&mut head);
         self.checksum == 0
-            || Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len))
-                .with(&head)
-                .with(payload)
-                .is_valid()
+            || Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len)).with(&head).with(payload).is_valid()
     }
 }
 

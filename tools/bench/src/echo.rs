@@ -80,11 +80,13 @@ pub fn echo(config: &EchoConfig) -> Result<EchoResult, Box<dyn std::error::Error
     )?;
     std::thread::sleep(config.duration / 10);
     let read = |m: fn(&Metrics) -> u64| server.shared().total(m);
-    let before = (tally.messages.get(), read(|m| m.busy_ns.get()), read(|m| m.batches.get()), read(|m| m.batch_conns.get()));
+    let before =
+        (tally.messages.get(), read(|m| m.busy_ns.get()), read(|m| m.batches.get()), read(|m| m.batch_conns.get()));
     let start = sys::clock::now();
     std::thread::sleep(config.duration);
     let span = sys::clock::now() - start;
-    let after = (tally.messages.get(), read(|m| m.busy_ns.get()), read(|m| m.batches.get()), read(|m| m.batch_conns.get()));
+    let after =
+        (tally.messages.get(), read(|m| m.busy_ns.get()), read(|m| m.batches.get()), read(|m| m.batch_conns.get()));
     client.stop();
     server.stop();
     let messages = (after.0 - before.0) as f64;

@@ -45,12 +45,23 @@ impl Opener {
     fn send(&mut self, from: Ipv4Addr, port: u16, seq: Seq, ack: Seq, flags: Flags) -> bool {
         let mut frame = [0u8; 128];
         let options = Options { mss: flags.contains(Flags::SYN).then_some(1460), ..Options::NONE };
-        let header = tcp::Header { src_port: port, dst_port: PORT, seq, ack, flags, window: 65535, urgent: 0, options, header_len: 0 };
+        let header = tcp::Header {
+            src_port: port,
+            dst_port: PORT,
+            seq,
+            ack,
+            flags,
+            window: 65535,
+            urgent: 0,
+            options,
+            header_len: 0,
+        };
         ethernet::Header { dst: Mac::local(1), src: Mac::local(2), ethertype: ethernet::IPV4 }.emit(&mut frame);
         let at = ethernet::HEADER + ipv4::HEADER;
         let len = header.emit(&mut frame[at..]);
         ipv4::Header::new(from, SERVER, ipv4::TCP, len as u16).emit(&mut frame[ethernet::HEADER..]);
-        let sum = wire::checksum::Sum::pseudo_v4(from, SERVER, ipv4::TCP, len as u32).with(&frame[at..at + len]).finish();
+        let sum =
+            wire::checksum::Sum::pseudo_v4(from, SERVER, ipv4::TCP, len as u32).with(&frame[at..at + len]).finish();
         frame[at + tcp::CHECKSUM_OFFSET..at + tcp::CHECKSUM_OFFSET + 2].copy_from_slice(&sum.to_be_bytes());
         self.frame(&frame[..at + len])
     }

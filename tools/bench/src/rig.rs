@@ -41,7 +41,11 @@ struct End<A> {
 }
 
 impl<A: App> End<A> {
-    fn new(config: StackConfig, mut nic: ShmNic, app: impl FnOnce(&Arc<Shared>) -> A) -> Result<End<A>, Box<dyn std::error::Error>> {
+    fn new(
+        config: StackConfig,
+        mut nic: ShmNic,
+        app: impl FnOnce(&Arc<Shared>) -> A,
+    ) -> Result<End<A>, Box<dyn std::error::Error>> {
         let queue = nic.queues().pop().ok_or("the wire has no queue")?;
         let shared = Shared::new(config, 1, [7; 48], move |t| nic.flow_group(t), |_| {})?;
         let shared = Arc::new(shared);

@@ -154,9 +154,7 @@ where
 /// The queues, recorded if `--pcap` says so.
 fn record<Q: Queue>(queues: Vec<Q>, opts: &ZygixOptions) -> anyhow::Result<Vec<Pcap<Q>>> {
     let Some(file) = &opts.pcap else { return Ok(queues.into_iter().map(Pcap::off).collect()) };
-    let recorded = queues.into_iter().enumerate().map(|(i, queue)| {
-        Ok(Pcap::create(queue, &Pcap::<Q>::path(file, i))?)
-    });
+    let recorded = queues.into_iter().enumerate().map(|(i, queue)| Ok(Pcap::create(queue, &Pcap::<Q>::path(file, i))?));
     recorded.collect()
 }
 

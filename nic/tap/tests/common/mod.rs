@@ -43,10 +43,7 @@ pub(crate) fn in_own_namespace(name: &str, test: impl FnOnce() + Send) {
 }
 
 pub(crate) fn config(queues: u16) -> TapConfig {
-    TapConfig {
-        host_addr: Some((HOST, 24)),
-        ..TapConfig::new("zxtest0", queues)
-    }
+    TapConfig { host_addr: Some((HOST, 24)), ..TapConfig::new("zxtest0", queues) }
 }
 
 /// A TAP whose far end Linux knows by a static neighbour entry.
@@ -82,13 +79,7 @@ impl End {
             mbufs: Pool::new(Room::Received, 512, 2048).unwrap(),
             spills: Pool::new(Room::Received, 8, 65536).unwrap(),
         };
-        let end = |queue| End {
-            queue,
-            pools: pools(),
-            mac,
-            host_mac,
-            waiting: Vec::with_capacity(64),
-        };
+        let end = |queue| End { queue, pools: pools(), mac, host_mac, waiting: Vec::with_capacity(64) };
         nic.queues().into_iter().map(end).collect()
     }
 
@@ -99,12 +90,7 @@ impl End {
                 self.queue.rx_burst(&mut self.pools, 64, &mut self.waiting);
                 self.waiting.reverse();
             }
-            let RxFrame {
-                head,
-                rest,
-                csum_ok,
-                group: _,
-            } = self.waiting.pop()?;
+            let RxFrame { head, rest, csum_ok, group: _ } = self.waiting.pop()?;
             let mut frame = head.to_vec();
             rest.iter().for_each(|mbuf| frame.extend_from_slice(mbuf));
             let Some(tuple) = Tuple::of_frame(&frame) else {
@@ -114,13 +100,7 @@ impl End {
             let (ip, segment) = ipv4::parse(packet).unwrap();
             let tcp = (ip.protocol == ipv4::TCP).then(|| tcp::Header::parse(segment).unwrap());
             let skip = tcp.map_or(udp::HEADER, |h| usize::from(h.header_len));
-            return Some(Received {
-                tuple,
-                tcp,
-                payload: segment[skip..].to_vec(),
-                len: frame.len(),
-                csum_ok,
-            });
+            return Some(Received { tuple, tcp, payload: segment[skip..].to_vec(), len: frame.len(), csum_ok });
         }
     }
 
@@ -142,11 +122,7 @@ impl End {
 
     /// The frame's head up to the IP header; returns where the transport header starts (34).
     fn begin(&self, head: &mut [u8], protocol: u8, transport_len: usize) -> usize {
-        let ethernet = ethernet::Header {
-            dst: self.host_mac,
-            src: self.mac,
-            ethertype: ethernet::IPV4,
-        };
+        let ethernet = ethernet::Header { dst: self.host_mac, src: self.mac, ethertype: ethernet::IPV4 };
         let at = ethernet.emit(head);
         at + ipv4::Header::new(US, HOST, protocol, transport_len as u16).emit(&mut head[at..])
     }
@@ -156,60 +132,23 @@ impl End {
         let mut head = [0; 100];
         let start = self.begin(&mut head, ipv4::TCP, header.wire_len() + payload.len());
         let len = start + header.emit(&mut head[start..]);
-        let pseudo = Sum::pseudo_v4(
-            US,
-            HOST,
-            ipv4::TCP,
-            (header.wire_len() + payload.len()) as u32,
-        )
-        .fold();
+        let pseudo = Sum::pseudo_v4(US, HOST, ipv4::TCP, (header.wire_len() + payload.len()) as u32).fold();
         head[start + tcp::CHECKSUM_OFFSET..][..2].copy_from_slice(&pseudo.to_be_bytes());
-        let gso = (payload.len() > usize::from(mss)).then_some(Gso {
-            mss,
-            hdr_len: len as u16,
-            v6: false,
-        });
-        let csum = Some(CsumStart {
-            start: start as u16,
-            offset: tcp::CHECKSUM_OFFSET as u16,
-        });
+        let gso = (payload.len() > usize::from(mss)).then_some(Gso { mss, hdr_len: len as u16, v6: false });
+        let csum = Some(CsumStart { start: start as u16, offset: tcp::CHECKSUM_OFFSET as u16 });
         let pieces: Vec<IoSlice<'_>> = payload.chunks(1000).map(IoSlice::new).collect();
-        self.queue
-            .tx(&TxFrame {
-                head: &head[..len],
-                payload: &pieces,
-                csum,
-                gso,
-            })
-            .unwrap();
+        self.queue.tx(&TxFrame { head: &head[..len], payload: &pieces, csum, gso }).unwrap();
         self.queue.flush();
     }
 
     /// Sends a UDP datagram whose checksum we computed, then damaged by `damage`.
     pub(crate) fn send_udp(&mut self, src_port: u16, dst_port: u16, payload: &[u8], damage: u16) {
         let len = (udp::HEADER + payload.len()) as u16;
-        let header = udp::Header {
-            src_port,
-            dst_port,
-            len,
-            checksum: 0,
-        }
-        .with_checksum(US, HOST, payload);
+        let header = udp::Header { src_port, dst_port, len, checksum: 0 }.with_checksum(US, HOST, payload);
         let mut head = [0; 42];
         let start = self.begin(&mut head, ipv4::UDP, usize::from(len));
-        udp::Header {
-            checksum: header.checksum ^ damage,
-            ..header
-        }
-        .emit(&mut head[start..]);
-        self.queue
-            .tx(&TxFrame {
-                head: &head,
-                payload: &[IoSlice::new(payload)],
-                csum: None,
-                gso: None,
-            })
-            .unwrap();
+        udp::Header { checksum: header.checksum ^ damage, ..header }.emit(&mut head[start..]);
+        self.queue.tx(&TxFrame { head: &head, payload: &[IoSlice::new(payload)], csum: None, gso: None }).unwrap();
         self.queue.flush();
     }
 }

@@ -50,9 +50,7 @@ impl Header {
         if header_len < HEADER {
             return Err(Malformed::Length);
         }
-        let options = segment
-            .get(HEADER..header_len)
-            .ok_or(Malformed::Truncated)?;
+        let options = segment.get(HEADER..header_len).ok_or(Malformed::Truncated)?;
         Ok(Header {
             src_port: be16(fixed, 0),
             dst_port: be16(fixed, 2),
@@ -76,20 +74,8 @@ impl Header {
     /// is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        let Header {
-            src_port,
-            dst_port,
-            seq,
-            ack,
-            flags,
-            window,
-            urgent,
-            ref options,
-            header_len: _,
-        } = *self;
-        let (fixed, rest) = out
-            .split_first_chunk_mut::<HEADER>()
-            .expect("room for a TCP header");
+        let Header { src_port, dst_port, seq, ack, flags, window, urgent, ref options, header_len: _ } = *self;
+        let (fixed, rest) = out.split_first_chunk_mut::<HEADER>().expect("room for a TCP header");
         let len = HEADER + options.emit(rest);
         fixed[..2].copy_from_slice(&src_port.to_be_bytes());
         fixed[2..4].copy_from_slice(&dst_port.to_be_bytes());
@@ -105,11 +91,7 @@ impl Header {
 }
 
 /// Whether a segment (header and payload in the pieces' order) that travelled between these addresses is intact.
-pub fn checksum_ok<'a>(
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    pieces: impl Iterator<Item = &'a [u8]> + Clone,
-) -> bool {
+pub fn checksum_ok<'a>(src: Ipv4Addr, dst: Ipv4Addr, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
     let len: usize = pieces.clone().map(<[u8]>::len).sum();
     let sum = Sum::pseudo_v4(src, dst, ipv4::TCP, len as u32);
     pieces.fold(sum, Sum::with).is_valid()
@@ -136,14 +118,7 @@ impl Segment {
     /// The segment of a header with `len` payload bytes.
     #[inline]
     pub const fn of(header: &Header, len: u32) -> Segment {
-        Segment {
-            seq: header.seq,
-            ack: header.ack,
-            flags: header.flags,
-            wnd: header.window,
-            len,
-            opts: header.options,
-        }
+        Segment { seq: header.seq, ack: header.ack, flags: header.flags, wnd: header.window, len, opts: header.options }
     }
 
     /// SEG.LEN: payload bytes, with SYN and FIN counted (RFC 9293 section 3.3.1).
@@ -160,29 +135,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (
-            any::<[u16; 4]>(),
-            any::<[u32; 2]>(),
-            any::<u8>(),
-            any_options(),
+        (any::<[u16; 4]>(), any::<[u32; 2]>(), any::<u8>(), any_options()).prop_map(
+            |([src_port, dst_port, window, urgent], [seq, ack], flags, options)| {
+                let (seq, ack, flags) = (Seq(seq), Seq(ack), Flags(flags));
+                let header_len = (HEADER + options.wire_len()) as u8;
+                Header { src_port, dst_port, seq, ack, flags, window, urgent, options, header_len }
+            },
         )
-            .prop_map(
-                |([src_port, dst_port, window, urgent], [seq, ack], flags, options)| {
-                    let (seq, ack, flags) = (Seq(seq), Seq(ack), Flags(flags));
-                    let header_len = (HEADER + options.wire_len()) as u8;
-                    Header {
-                        src_port,
-                        dst_port,
-                        seq,
-                        ack,
-                        flags,
-                        window,
-                        urgent,
-                        options,
-                        header_len,
-                    }
-                },
-            )
     }
 
     proptest! {

@@ -60,10 +60,7 @@ pub struct Options {
 
 impl SackBlocks {
     /// No block.
-    pub const EMPTY: SackBlocks = SackBlocks {
-        blocks: [(Seq(0), Seq(0)); 4],
-        len: 0,
-    };
+    pub const EMPTY: SackBlocks = SackBlocks { blocks: [(Seq(0), Seq(0)); 4], len: 0 };
 
     /// How many blocks there are.
     #[inline]
@@ -97,9 +94,7 @@ impl SackBlocks {
     /// The blocks, in the option's order.
     #[inline]
     pub fn as_slice(&self) -> &[(Seq, Seq)] {
-        self.blocks
-            .get(..usize::from(self.len))
-            .unwrap_or(&self.blocks)
+        self.blocks.get(..usize::from(self.len)).unwrap_or(&self.blocks)
     }
 }
 
@@ -116,13 +111,8 @@ impl FromIterator<(Seq, Seq)> for SackBlocks {
 
 impl Options {
     /// No option.
-    pub const NONE: Options = Options {
-        mss: None,
-        wscale: None,
-        sack_permitted: false,
-        timestamps: None,
-        sacks: SackBlocks::EMPTY,
-    };
+    pub const NONE: Options =
+        Options { mss: None, wscale: None, sack_permitted: false, timestamps: None, sacks: SackBlocks::EMPTY };
 
     /// Reads the bytes between fixed header and payload. Bounded by their number (at most 40).
     ///
@@ -134,20 +124,10 @@ impl Options {
             && bytes.len() == 12
             && chunk[..4] == ALIGNED_TIMESTAMPS
         {
-            let timestamps = Some(Timestamps {
-                val: be32(chunk, 4),
-                ecr: be32(chunk, 8),
-            });
-            return Ok(Options {
-                timestamps,
-                ..Options::NONE
-            });
+            let timestamps = Some(Timestamps { val: be32(chunk, 4), ecr: be32(chunk, 8) });
+            return Ok(Options { timestamps, ..Options::NONE });
         }
-        if bytes.is_empty() {
-            Ok(Options::NONE)
-        } else {
-            Options::parse_list(bytes)
-        }
+        if bytes.is_empty() { Ok(Options::NONE) } else { Options::parse_list(bytes) }
     }
 
     /// The general case: one option after another.
@@ -179,17 +159,12 @@ impl Options {
             (WSCALE, &[shift]) => self.wscale = Some(shift.min(MAX_WSCALE)),
             (SACK_PERMITTED, []) => self.sack_permitted = true,
             (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
-                self.timestamps = Some(Timestamps {
-                    val: u32::from_be_bytes([a, b, c, d]),
-                    ecr: u32::from_be_bytes([e, f, g, h]),
-                });
+                self.timestamps =
+                    Some(Timestamps { val: u32::from_be_bytes([a, b, c, d]), ecr: u32::from_be_bytes([e, f, g, h]) });
             }
             (SACK, value) if matches!(value.len(), 8 | 16 | 24 | 32) => {
                 let blocks = value.as_chunks::<8>().0;
-                self.sacks = blocks
-                    .iter()
-                    .map(|b| (Seq(be32(b, 0)), Seq(be32(b, 4))))
-                    .collect();
+                self.sacks = blocks.iter().map(|b| (Seq(be32(b, 0)), Seq(be32(b, 4)))).collect();
             }
             _ => {}
         }
@@ -217,34 +192,20 @@ impl Options {
     #[inline]
     const fn sacks_that_fit(&self, used: usize) -> usize {
         let room = (MAX_OPTIONS - 4 - used) / 8;
-        if self.sacks.len() < room {
-            self.sacks.len()
-        } else {
-            room
-        }
+        if self.sacks.len() < room { self.sacks.len() } else { room }
     }
 
     /// Bytes that [`Options::emit`] writes: a multiple of 4, at most 40. SACK blocks beyond that are left out.
     #[inline]
     pub const fn wire_len(&self) -> usize {
         let used = self.len_without_sacks();
-        if self.sacks.is_empty() {
-            used
-        } else {
-            used + 4 + 8 * self.sacks_that_fit(used)
-        }
+        if self.sacks.is_empty() { used } else { used + 4 + 8 * self.sacks_that_fit(used) }
     }
 
     /// Writes the options to the front of `out` and returns their length. Panics if `out` is shorter.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
-        if let Options {
-            mss: None,
-            wscale: None,
-            sack_permitted: false,
-            timestamps: Some(ts),
-            sacks,
-        } = self
+        if let Options { mss: None, wscale: None, sack_permitted: false, timestamps: Some(ts), sacks } = self
             && sacks.is_empty()
         {
             put_timestamps(out, ALIGNED_TIMESTAMPS, *ts);
@@ -254,24 +215,14 @@ impl Options {
     }
 
     fn emit_list(&self, out: &mut [u8]) -> usize {
-        let Options {
-            mss,
-            wscale,
-            sack_permitted,
-            timestamps,
-            ref sacks,
-        } = *self;
+        let Options { mss, wscale, sack_permitted, timestamps, ref sacks } = *self;
         let mut at = 0;
         if let Some(mss) = mss {
             let [a, b] = mss.to_be_bytes();
             out[..4].copy_from_slice(&[MSS, 4, a, b]);
             at = 4;
         }
-        let pad = if sack_permitted {
-            [SACK_PERMITTED, 2]
-        } else {
-            [NOP, NOP]
-        };
+        let pad = if sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
         if let Some(ts) = timestamps {
             put_timestamps(&mut out[at..], [pad[0], pad[1], TIMESTAMPS, 10], ts);
             at += 12;

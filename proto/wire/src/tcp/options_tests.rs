@@ -2,28 +2,12 @@ use super::*;
 use proptest::prelude::*;
 
 pub(crate) fn any_options() -> impl Strategy<Value = Options> {
-    let ts = proptest::option::of(
-        (any::<u32>(), any::<u32>()).prop_map(|(val, ecr)| Timestamps { val, ecr }),
-    );
-    let sacks = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4).prop_map(|v| {
-        v.into_iter()
-            .map(|(l, r)| (Seq(l), Seq(r)))
-            .collect::<SackBlocks>()
-    });
-    (
-        proptest::option::of(any::<u16>()),
-        proptest::option::of(0u8..15),
-        any::<bool>(),
-        ts,
-        sacks,
+    let ts = proptest::option::of((any::<u32>(), any::<u32>()).prop_map(|(val, ecr)| Timestamps { val, ecr }));
+    let sacks = proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4)
+        .prop_map(|v| v.into_iter().map(|(l, r)| (Seq(l), Seq(r))).collect::<SackBlocks>());
+    (proptest::option::of(any::<u16>()), proptest::option::of(0u8..15), any::<bool>(), ts, sacks).prop_map(
+        |(mss, wscale, sack_permitted, timestamps, sacks)| Options { mss, wscale, sack_permitted, timestamps, sacks },
     )
-        .prop_map(|(mss, wscale, sack_permitted, timestamps, sacks)| Options {
-            mss,
-            wscale,
-            sack_permitted,
-            timestamps,
-            sacks,
-        })
 }
 
 proptest! {
@@ -100,11 +84,7 @@ fn unknown_kinds_and_wrong_sizes_are_skipped() {
         MSS,
         0, // nothing counts after the end
     ];
-    let expected = Options {
-        mss: Some(1460),
-        wscale: Some(14),
-        ..Options::NONE
-    };
+    let expected = Options { mss: Some(1460), wscale: Some(14), ..Options::NONE };
     assert_eq!(Options::parse(&bytes), Ok(expected));
 }
 
@@ -114,40 +94,22 @@ fn linux_syn_layout() {
         mss: Some(1460),
         wscale: Some(7),
         sack_permitted: true,
-        timestamps: Some(Timestamps {
-            val: 0x01020304,
-            ecr: 0,
-        }),
+        timestamps: Some(Timestamps { val: 0x01020304, ecr: 0 }),
         sacks: SackBlocks::EMPTY,
     };
     let mut bytes = [0; 40];
     let len = options.emit(&mut bytes);
-    let linux = [
-        2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7,
-    ];
+    let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
     assert_eq!(bytes[..len], linux);
 }
 
 #[test]
 fn timestamps_leave_room_for_three_blocks() {
     let blocks = (0..4u32).map(|i| (Seq(i * 10), Seq(i * 10 + 5)));
-    let options = Options {
-        timestamps: Some(Timestamps { val: 1, ecr: 2 }),
-        sacks: blocks.clone().collect(),
-        ..Options::NONE
-    };
+    let options =
+        Options { timestamps: Some(Timestamps { val: 1, ecr: 2 }), sacks: blocks.clone().collect(), ..Options::NONE };
     let mut bytes = [0; 40];
     assert_eq!((options.wire_len(), options.emit(&mut bytes)), (40, 40));
-    assert_eq!(
-        Options::parse(&bytes).unwrap().sacks,
-        blocks.take(3).collect()
-    );
-    assert_eq!(
-        Options {
-            timestamps: None,
-            ..options
-        }
-        .wire_len(),
-        36
-    );
+    assert_eq!(Options::parse(&bytes).unwrap().sacks, blocks.take(3).collect());
+    assert_eq!(Options { timestamps: None, ..options }.wire_len(), 36);
 }
