@@ -212,6 +212,14 @@ pub(crate) struct On {
     #[arg(long, value_enum, default_value_t = Steering::Auto, value_name = "WAY")]
     pub(crate) steering: Steering,
 
+    /// Zygix: the least retransmission timeout, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) rto_min: u16,
+
+    /// Zygix: how long an acknowledgement may wait for data to ride on, in microseconds
+    #[arg(long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..500_000))]
+    pub(crate) delayed_ack: u32,
+
     /// Zygix: record every frame in FILE (further queues in FILE.1, FILE.2 ...)
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use echo::{Echo, Mode};
 use kv::Kv;
+use units::Nanos;
 use zygix::Service;
 
 use crate::Usage;
@@ -156,6 +157,8 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         batch: on.batch.into(),
         spin: on.idle == IdlePolicy::Spin,
         software_steering: on.steering == Steering::Software,
+        rto_min: Nanos::from_millis(on.rto_min.into()),
+        delayed_ack: Nanos::from_micros(on.delayed_ack.into()),
         pcap: on.pcap.clone(),
     })
 }

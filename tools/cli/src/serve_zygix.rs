@@ -10,7 +10,7 @@ use mem::Backing;
 use netstack::{DropReason, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
 use tap::{TapConfig, TapNic};
-use units::CoreId;
+use units::{CoreId, Nanos};
 use zygix::{Runtime, Service};
 
 use crate::control::{Control, ServerStats};
@@ -50,6 +50,10 @@ pub(crate) struct ZygixOptions {
     pub(crate) spin: bool,
     /// Leave steering to software even where the NIC could.
     pub(crate) software_steering: bool,
+    /// TCP's least retransmission timeout.
+    pub(crate) rto_min: Nanos,
+    /// How long TCP's acknowledgements may wait for data to ride on.
+    pub(crate) delayed_ack: Nanos,
     /// Record all frames here.
     pub(crate) pcap: Option<PathBuf>,
 }
@@ -106,7 +110,12 @@ where
     N::Queue: 'static,
 {
     let stack = StackConfig {
-        tcp: tcp::Config { mss: mtu - HEADERS, ..tcp::Config::default() },
+        tcp: tcp::Config {
+            mss: mtu - HEADERS,
+            rto_min: opts.rto_min,
+            delayed_ack: opts.delayed_ack,
+            ..tcp::Config::default()
+        },
         max_conns: opts.max_conns,
         batch: opts.batch,
         tcp_ports: vec![opts.port],
