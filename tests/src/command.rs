@@ -20,19 +20,19 @@ pub enum App {
 pub struct Serve {
     pub(crate) app: App,
     pub(crate) stack: Stack,
-    threads: u16,
+    threads: Option<u16>,
     more: Vec<String>,
 }
 
 impl Serve {
     /// One thread of `app` on `stack`.
     pub fn new(app: App, stack: Stack) -> Serve {
-        Serve { app, stack, threads: 1, more: Vec::new() }
+        Serve { app, stack, threads: None, more: Vec::new() }
     }
 
     /// With this number of threads.
     pub fn threads(self, threads: u16) -> Serve {
-        Serve { threads, ..self }
+        Serve { threads: Some(threads), ..self }
     }
 
     /// With further arguments, separated by blanks.
@@ -68,7 +68,8 @@ impl Serve {
             Stack::Software => format!("--nic tap:{TAP} --addr {SERVER}/24 --steering software"),
             Stack::Linux => format!("--stack linux-partitioned -l {SERVER}"),
         };
-        let line = format!("serve {app} {mode} {stack} -p {PORT} -t {}", self.threads);
+        let threads = self.threads.map_or(String::new(), |n| format!("-t {n}"));
+        let line = format!("serve {app} {mode} {stack} -p {PORT} {threads}");
         line.split_whitespace().map(str::to_owned).chain(self.more.iter().cloned()).collect()
     }
 }

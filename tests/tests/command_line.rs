@@ -190,6 +190,33 @@ on_stacks! {
         }
     }
 
+    /// Batches of one and of many, more threads than cores, pinned and spinning: a client cannot tell.
+    [zygix = Zygix]
+    fn options_change_nothing_for_clients(stack) {
+        for options in [
+            "--batch 1",
+            "--batch 1024 -t 2",
+            "--idle spin",
+            "--idle adaptive",
+            "-t 4",
+            "-t 7 --steering software --batch 2",
+            "-t 2 --pin 0",
+            "-m 8 -I 200k -c 40",
+        ] {
+            let rig = need!(Rig::start(&Serve::new(App::Kv, stack).with(options)));
+            let mut clients: Vec<Text> = (0..32).map(|_| rig.text()).collect();
+            for (i, text) in clients.iter_mut().enumerate() {
+                let value: Vec<u8> = (0..150_000).map(|at| (at * (i + 3)) as u8).collect();
+                text.set("key", &value);
+                assert!(text.get("key") == Some(value), "with {options}");
+            }
+            let asleep = rig.server.counters().total("sleep_ns");
+            assert_eq!(asleep == 0, options == "--idle spin", "{asleep} ns asleep with {options}");
+            drop(clients);
+            rig.still_serves_kv();
+        }
+    }
+
     /// `--pcap` records each frame of each queue, both ways, in files that any tool reads.
     [zygix = Zygix]
     fn recordings_are_whole(stack) {

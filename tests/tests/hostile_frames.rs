@@ -55,9 +55,22 @@ impl Bench {
     }
 }
 
-/// Linux says something of its own from time to time (IPv6 neighbour discovery, IGMP), which is dropped for these.
+/// A connection's port, and the last segment that the server sent on it, overheard.
+#[track_caller]
+fn overhear(wire: &Wire, text: &mut Text) -> (u16, Segment) {
+    let port = text.stream().local_addr().expect("it is connected").port();
+    text.send("version\r\n");
+    let last = wire.expect("the answer to `version`", |f| {
+        f.tcp_from(SERVER).filter(|s| s.dst_port == port && f.0.windows(8).any(|w| w == b"VERSION "))
+    });
+    assert!(text.line().starts_with("VERSION"));
+    (port, last)
+}
+
+/// Linux says something of its own from time to time (IPv6 neighbour discovery, IGMP; on a busy machine its TCP sends again
+/// what was not lost), which is dropped for these.
 fn is_chatter(reason: &str, expected: &str) -> bool {
-    reason != expected && ["not_our_mac", "ethertype", "protocol"].contains(&reason)
+    reason != expected && ["not_our_mac", "ethertype", "protocol", "tcp_window"].contains(&reason)
 }
 
 on_stacks! {
@@ -286,14 +299,7 @@ on_stacks! {
     [zygix = Zygix, software = Software]
     fn blind_attacks_on_a_connection(stack) {
         let mut bench = need!(Bench::start(stack));
-        // The numbers of the witness's connection, overheard.
-        let port = bench.witness.stream().local_addr().expect("it is connected").port();
-        assert_eq!(bench.witness.get("witness").as_deref(), Some(&b"here"[..]));
-        bench.witness.send("version\r\n");
-        let last = bench.wire.expect("the answer to `version`", |f| {
-            f.tcp_from(SERVER).filter(|s| s.dst_port == port && f.0.windows(8).any(|w| w == b"VERSION "))
-        });
-        assert!(bench.witness.line().starts_with("VERSION"));
+        let (port, last) = overhear(&bench.wire, &mut bench.witness);
         // Without the timestamps that were agreed on, a segment is dropped unseen (RFC 7323 section 3.2).
         let (val, ecr) = last.timestamps.expect("Linux and Zygix agree on them");
         let timestamps = [&[1, 1, 8, 10][..], &ecr.to_be_bytes(), &val.to_be_bytes()].concat();
@@ -336,14 +342,9 @@ on_stacks! {
         bench.witness.set("after", b"all");
         assert_eq!(bench.witness.get("after").as_deref(), Some(&b"all"[..]));
 
-        // The counter-proof: the same frames do harm when every number is right.
+        // The counter-proof: the same frame does harm when every number is right.
         let mut victim = bench.rig.text();
-        let port = victim.stream().local_addr().expect("it is connected").port();
-        victim.send("version\r\n");
-        let last = bench.wire.expect("the answer to `version`", |f| {
-            f.tcp_from(SERVER).filter(|s| s.dst_port == port && f.0.windows(8).any(|w| w == b"VERSION "))
-        });
-        assert!(victim.line().starts_with("VERSION"));
+        let (port, last) = overhear(&bench.wire, &mut victim);
         bench.wire.send(&bench.wire.tcp(port, RST, last.ack, 0, &[], b""));
         victim.send("version\r\n");
         let gone = victim.stream().read(&mut [0]);

@@ -166,17 +166,16 @@ on_stacks! {
         rig.still_echoes();
         println!("{} MB were sent", sent.iter().sum::<usize>() >> 20);
         println!("{} MB more are resident", rig.server.resident().saturating_sub(before) >> 20);
-        // Some of them read after all: everything is there.
-        for i in [23, 123, 199] {
-            let mut late = &crowd[i];
-            late.set_nonblocking(false).expect("a socket can be made so");
-            late.set_read_timeout(Some(tests::PATIENCE)).expect("not zero");
-            late.shutdown(Shutdown::Write).expect("the connection is open");
-            let mut back = Vec::new();
-            late.read_to_end(&mut back).expect("all comes back");
-            assert_eq!(back.len(), sent[i]);
-            assert!(back.iter().all(|b| *b == b'f'));
-        }
+        // One of them reads after all: everything is there.
+        let i = 123;
+        let mut late = &crowd[i];
+        late.set_nonblocking(false).expect("a socket can be made so");
+        late.set_read_timeout(Some(tests::PATIENCE)).expect("not zero");
+        late.shutdown(Shutdown::Write).expect("the connection is open");
+        let mut back = Vec::new();
+        late.read_to_end(&mut back).expect("all comes back");
+        assert_eq!(back.len(), sent[i]);
+        assert!(back.iter().all(|b| *b == b'f'));
         drop(crowd);
         rig.still_echoes();
     }

@@ -60,7 +60,6 @@ on_stacks! {
         assert!(result["wire"].as_str().is_some_and(|w| w.contains("emulated")), "{result}");
         assert_eq!(counters.total("tcp_accepts"), 1);
         assert!(counters.total("tcp_bytes_in") >= messages * 64);
-        assert_eq!(counters.total("tcp_retransmits"), 0, "the wire loses nothing");
     }
 
     /// Many connections, several messages under way on each; the wire itself spreads them over both cores.

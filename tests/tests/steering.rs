@@ -32,9 +32,10 @@ fn check_spread(rig: &Rig) {
         assert!(per_core.iter().all(|n| *n >= least), "{name} is {per_core:?}");
     }
     assert_eq!(counters.total("tcp_accepts"), 64);
-    // Linux's own chatter (IPv6 neighbour discovery, IGMP) is not for us; nothing else is dropped.
+    // Linux's own chatter (IPv6 neighbour discovery, IGMP) is not for us, and on a busy machine its TCP may send again
+    // what was not lost (out of the window then). Nothing else is dropped.
     let mut drops = counters.drops();
-    drops.retain(|reason, _| !["not_our_mac", "ethertype", "protocol"].contains(&reason.as_str()));
+    drops.retain(|reason, _| !["not_our_mac", "ethertype", "protocol", "tcp_window"].contains(&reason.as_str()));
     assert!(drops.is_empty(), "dropped: {drops:?}");
 }
 
