@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Says past the harness's capture that this test did not run, and why; adds a line to the file `ZYGIX_SKIPS` names.
 pub fn skip(why: &str) {
@@ -42,6 +43,24 @@ pub fn network() -> Result<(), String> {
         return Err("/dev/net/tun is missing; load the tun module (modprobe tun)".into());
     }
     Ok(())
+}
+
+/// That this process may have so many connections open. Tests that want thousands get their turn one after the other:
+/// the value is the turn.
+///
+/// # Errors
+/// The limit is lower.
+pub fn connections(count: usize) -> Result<MutexGuard<'static, ()>, String> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let open_files = sys::limit::raise_open_files().unwrap_or(0);
+    // The tests beside this one need some, too.
+    let wanted = count as u64 + 2000;
+    if open_files < wanted {
+        Err(format!("only {open_files} open files are allowed; ulimit -n {wanted}"))
+    } else {
+        Ok(turn)
+    }
 }
 
 /// The first of these programs that is there; distributions name some differently.

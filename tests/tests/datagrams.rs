@@ -14,13 +14,14 @@ on_stacks! {
         let ping = need!(need::program(&["ping"], "iputils-ping"));
         let rig = need!(echo(stack));
         let host = rig.addr().ip().to_string();
+        // With -w it goes on until so many are answered; on a busy machine it may send more before the last answer comes.
         // 1472 bytes, 8 of ICMP and 20 of IPv4 fill a frame; -p checks the contents that come back.
         for size in ["0", "1", "56", "57", "1000", "1472"] {
             let out = rig.run(&ping, &["-c", "3", "-i", "0.01", "-w", "60", "-s", size, "-p", "a5c3", &host]).ok();
-            assert!(out.contains("3 packets transmitted, 3 received") && !out.contains("wrong data"), "{out}");
+            assert!(out.contains(" 3 received") && !out.contains("wrong data"), "{out}");
         }
         let out = rig.run(&ping, &["-c", "2000", "-f", "-q", "-w", "60", &host]).ok();
-        assert!(out.contains("2000 packets transmitted, 2000 received"), "{out}");
+        assert!(out.contains(" 2000 received"), "{out}");
         // The kernel counts bad checksums of the answers: there are none.
         rig.still_echoes();
     }

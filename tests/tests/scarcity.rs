@@ -7,17 +7,13 @@ use std::net::{Shutdown, TcpStream};
 use tests::{App, Rig, Serve, Stack, Text, need, on_stacks, wait_for};
 
 /// Opens `count` connections that never block.
-fn crowd(rig: &Rig, count: usize) -> Result<Vec<TcpStream>, String> {
-    let open_files = sys::limit::raise_open_files().unwrap_or(0);
-    if open_files < count as u64 + 1000 {
-        return Err(format!("only {open_files} open files are allowed; ulimit -n {}", count + 1000));
-    }
+fn crowd(rig: &Rig, count: usize) -> Vec<TcpStream> {
     let open = |i| {
         let stream = TcpStream::connect(rig.addr()).unwrap_or_else(|e| panic!("connection {i} is refused: {e}"));
         stream.set_nonblocking(true).expect("a socket can be made so");
         stream
     };
-    Ok(rig.namespace.inside(|| (0..count).map(open).collect()))
+    rig.namespace.inside(|| (0..count).map(open).collect())
 }
 
 /// Writes what the kernel takes at once.
@@ -45,8 +41,9 @@ on_stacks! {
     /// Ten thousand clients stop in the middle of a line that is longer than a small buffer.
     [zygix = Zygix, software = Software, linux = Linux]
     fn half_lines(stack) {
+        let _turn = need!(need::connections(10_000));
         let rig = need!(Rig::start(&kv(stack)));
-        let crowd = need!(crowd(&rig, 10_000));
+        let crowd = crowd(&rig, 10_000);
         let mut witness = rig.text();
         let line = [b"get ", &[b'k'; 1200][..]].concat();
         for (i, stream) in crowd.iter().enumerate() {
@@ -80,7 +77,7 @@ on_stacks! {
         let mut witness = rig.text();
         witness.set("witness", b"here");
         let before = rig.server.resident();
-        let crowd = need!(crowd(&rig, 200));
+        let crowd = crowd(&rig, 200);
         let half = vec![b'v'; 450_000];
         for (i, stream) in crowd.iter().enumerate() {
             push(stream, format!("set half-{i} 0 0 900000\r\n").as_bytes());
@@ -140,7 +137,7 @@ on_stacks! {
         // 200 MB are many times what all of our buffers hold, and far from what Linux has for all of its sockets.
         const EACH: usize = 1 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack).threads(2)));
-        let crowd = need!(crowd(&rig, 200));
+        let crowd = crowd(&rig, 200);
         let mut witness = rig.connect();
         let mut echo = |what: &str| {
             let message = [b'm'; 3000];
@@ -206,7 +203,7 @@ on_stacks! {
         witness.set("large", &vec![b'l'; 900_000]);
         let before = rig.server.resident();
         for round in 0..300 {
-            for stream in need!(crowd(&rig, 10)) {
+            for stream in crowd(&rig, 10) {
                 // The answer is unread when the descriptor closes, so Linux resets.
                 push(&stream, b"get large\r\nget large\r\nset half 0 0 1000\r\nhalf");
                 if round % 2 == 0 {

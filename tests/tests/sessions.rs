@@ -211,11 +211,8 @@ on_stacks! {
     [zygix = Zygix, linux = Linux]
     fn silent_connections(stack) {
         const SILENT: usize = 10_000;
+        let _turn = need!(need::connections(SILENT));
         let rig = need!(Rig::start(&kv(stack).with("-c 12000")));
-        let open_files = sys::limit::raise_open_files().unwrap_or(0);
-        if open_files < SILENT as u64 + 1000 {
-            return need::skip(&format!("only {open_files} open files are allowed; ulimit -n 12000"));
-        }
         rig.still_serves_kv();
         let before = rig.server.resident();
         let mut silent: Vec<TcpStream> = Vec::with_capacity(SILENT);

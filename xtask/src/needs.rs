@@ -23,9 +23,10 @@ impl Need {
     }
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need { names: &["ip"], package: "iproute2", what_for: "a look at the test networks" },
     Need { names: &["unshare"], package: "util-linux", what_for: "tests in a user namespace" },
+    Need { names: &["ping"], package: "iputils-ping", what_for: "interop tests with ping" },
     Need { names: &["nc"], package: "netcat-openbsd", what_for: "interop tests with nc" },
     Need {
         names: &["memccp", "memcp"],

@@ -1,6 +1,7 @@
 //! An application on the dataplane: NIC, stack, elastic threads, and their end.
 
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,15 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
             let config = shm::Config { queues: opts.threads, mac: wire::Mac::local(1), ..shm::Config::default() };
             let listener = shm::Listener::bind(path, &config)?;
             control.note(0, &format!("waiting for the other end at {}", path.display()));
+            // In short waits: a signal that comes just before one would not end it.
+            while !control.stopping() {
+                if sys::wait::readable(&[listener.as_fd().as_raw_fd()], Nanos::from_millis(50))? != 0 {
+                    break;
+                }
+            }
+            if control.stopping() {
+                return Ok(());
+            }
             let nic = match listener.accept() {
                 Err(e) if control.stopping() || e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
                 other => other?,
