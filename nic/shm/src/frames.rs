@@ -31,6 +31,10 @@ pub const FRAME_MAX: usize = 2048;
 const STRIDE: usize = 33 * 64;
 const _: () = assert!(STRIDE >= FRAME_MAX && STRIDE % 128 == 64);
 
+/// Cache lines at the front of a slot that are fetched early: headers and a small message.
+const FRONT: usize = 2;
+const _: () = assert!(FRONT * 64 <= FRAME_MAX);
+
 /// In a descriptor: the sender did not hash this frame.
 const NO_GROUP: u16 = u16::MAX;
 
@@ -183,6 +187,22 @@ impl Receiver {
     pub(crate) fn peek(&self) -> Option<Descriptor> {
         // SAFETY: slot numbers of the consumer are below the number of slots.
         Descriptor::check(unsafe { self.ring.descriptor(self.end.slot(0)) }.load(Relaxed))
+    }
+
+    /// Asks the cache for the front of the frame `ahead` of the next one, which must be ready: the sender's core has written it, and
+    /// it takes a tenth of a microsecond to come over.
+    #[inline]
+    pub(crate) fn fetch(&self, ahead: u32) {
+        // SAFETY: slot numbers of the consumer are below the number of slots.
+        let slot = unsafe { self.ring.bytes(self.end.slot(ahead)) };
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..FRONT {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which reads nothing; the lines are within the slot.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.add(line * 64).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = slot;
     }
 
     /// Copies the first bytes of the next frame to `out`, which is no longer than [`FRAME_MAX`].

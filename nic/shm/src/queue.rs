@@ -47,6 +47,9 @@ pub struct ShmQueue {
     link: Arc<Link>,
 }
 
+/// How many frames ahead the receiver fetches: enough to hide the way from the sender's cache, few enough to stay in ours.
+const AHEAD: usize = 6;
+
 impl ShmQueue {
     /// Queue `index` of `side`. There must be one of each.
     pub(crate) fn new(link: &Arc<Link>, side: Side, index: u16, caps: Caps) -> ShmQueue {
@@ -79,7 +82,14 @@ impl ShmQueue {
     fn receive(&mut self, from: usize, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) {
         let ShmQueue { receivers, counters, caps, .. } = self;
         let receiver = &mut receivers[from];
-        for _ in 0..receiver.ready(max) {
+        let ready = receiver.ready(max);
+        for ahead in 0..ready.min(AHEAD) {
+            receiver.fetch(ahead as u32);
+        }
+        for i in 0..ready {
+            if i + AHEAD < ready {
+                receiver.fetch(AHEAD as u32);
+            }
             let Some(descriptor) = receiver.peek() else {
                 counters.rx_invalid += 1;
                 receiver.pop();
