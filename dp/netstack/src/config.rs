@@ -64,22 +64,35 @@ impl StackConfig {
         }
     }
 
-    /// Whether `ip` is on our network.
-    pub(crate) fn on_link(&self, ip: Ipv4Addr) -> bool {
+    /// The addresses as the data path wants them.
+    pub(crate) fn network(&self) -> Network {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        (ip.to_bits() ^ self.ip.to_bits()) & mask == 0
+        let broadcast = if self.prefix < 31 { self.ip.to_bits() | !mask } else { u32::MAX };
+        Network { ip: self.ip.to_bits(), mask, broadcast }
+    }
+}
+
+/// Our place in the network, worked out once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    ip: u32,
+    mask: u32,
+    broadcast: u32,
+}
+
+impl Network {
+    /// Whether `ip` is on our network.
+    #[inline]
+    pub(crate) fn on_link(&self, ip: Ipv4Addr) -> bool {
+        (ip.to_bits() ^ self.ip) & self.mask == 0
     }
 
-    /// Whether `ip` can be a peer (RFC 1122 section 3.2.1.3): no host sends from, and nobody sends to, the others.
+    /// Whether `ip` can be a peer (RFC 1122 section 3.2.1.3): no host sends from, and nobody sends to, ourselves, a
+    /// broadcast address, 0.0.0.0/8, 127.0.0.0/8, multicast and what lies above.
+    #[inline]
     pub(crate) fn is_host(&self, ip: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let directed_broadcast = self.prefix < 31 && self.on_link(ip) && ip.to_bits() | mask == u32::MAX;
-        !(ip == self.ip
-            || ip.is_broadcast()
-            || ip.is_multicast()
-            || ip.octets()[0] == 0
-            || ip.is_loopback()
-            || directed_broadcast)
+        let (n, first) = (ip.to_bits(), ip.to_bits() >> 24);
+        n != self.ip && n != self.broadcast && (1..224).contains(&first) && first != 127
     }
 }
 
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn hosts_are_told_from_addresses_that_nobody_may_use() {
-        let c = StackConfig::new(Mac::ZERO, Ipv4Addr::new(198, 18, 0, 2), 24);
+        let c = StackConfig::new(Mac::ZERO, Ipv4Addr::new(198, 18, 0, 2), 24).network();
         for bad in
             [[198, 18, 0, 2], [198, 18, 0, 255], [255, 255, 255, 255], [224, 0, 0, 1], [0, 0, 0, 1], [127, 0, 0, 1]]
         {

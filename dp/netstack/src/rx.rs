@@ -81,7 +81,7 @@ impl<Q: Queue> Stack<Q> {
         if ip.dst != config.ip {
             return Err(DropReason::NotOurAddress);
         }
-        if !config.is_host(ip.src) {
+        if !self.shared.network.is_host(ip.src) {
             return Err(DropReason::BadSource);
         }
         if ip.is_fragment() {
@@ -109,7 +109,7 @@ impl<Q: Queue> Stack<Q> {
                 self.link.arp(&packet.reply(mac));
                 // Who asks for us will want an answer from us. What the question says of its sender is not believed: we ask back.
                 let known = self.shared.arp.lookup(from, now).mac.is_some();
-                if !known && self.shared.config.is_host(from) && self.shared.config.on_link(from) {
+                if !known && self.shared.network.is_host(from) && self.shared.network.on_link(from) {
                     self.link.ask(from, now);
                 }
                 Ok(())

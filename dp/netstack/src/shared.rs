@@ -12,7 +12,7 @@ use units::{CoreId, FLOW_GROUPS, FlowGroupId};
 use wire::Tuple;
 
 use crate::arp::ArpTable;
-use crate::config::StackConfig;
+use crate::config::{Network, StackConfig};
 use crate::conn::Conn;
 use crate::flow_table::FlowKey;
 use crate::metrics::Metrics;
@@ -65,6 +65,7 @@ type WakeFn = Box<dyn Fn(CoreId) + Send + Sync>;
 /// The common ground of the stacks of one dataplane.
 pub struct Shared {
     pub(crate) config: StackConfig,
+    pub(crate) network: Network,
     owners: [AtomicU16; FLOW_GROUPS],
     pub(crate) arp: ArpTable,
     inboxes: Box<[Inbox]>,
@@ -112,6 +113,7 @@ impl Shared {
             flow_key: FlowKey::new(key(2)),
             // Each group's last chunk may be part empty.
             depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK)?,
+            network: config.network(),
             config,
         })
     }

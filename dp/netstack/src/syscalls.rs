@@ -125,7 +125,7 @@ impl<Q: Queue> Stack<Q> {
 
     fn connect(&mut self, now: Nanos, cookie: Cookie, dst: SocketAddr) -> Result<u32, Code> {
         let SocketAddr::V4(dst) = dst else { return Err(Code::NotSupported) };
-        if dst.port() == 0 || !self.shared.config.is_host(*dst.ip()) {
+        if dst.port() == 0 || !self.shared.network.is_host(*dst.ip()) {
             return Err(Code::Invalid);
         }
         let wanted = Tuple { local: self.shared.config.ip, remote: *dst.ip(), local_port: 0, remote_port: dst.port() };
@@ -238,7 +238,7 @@ impl<Q: Queue> Stack<Q> {
             remote_port: remote.port(),
         };
         let allowed =
-            self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.config.is_host(*remote.ip());
+            self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.network.is_host(*remote.ip());
         let bytes = queue.bytes();
         let sent = allowed && self.udp_send(now, &tuple, &queue);
         self.freed.append(&mut queue);

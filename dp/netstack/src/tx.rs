@@ -45,6 +45,8 @@ pub(crate) struct Link<Q> {
     /// Frames that the NIC had no room for, in order.
     backlog: MbufQueue,
     parked: Vec<Parked>,
+    /// The last next hop found, and when.
+    resolved: (Ipv4Addr, Nanos, Mac),
     /// Where payloads of too many pieces are copied together.
     joined: Box<[u8]>,
     ident: u16,
@@ -62,6 +64,7 @@ impl<Q: Queue> Link<Q> {
             shared,
             backlog: MbufQueue::new(),
             parked: Vec::with_capacity(PARKED),
+            resolved: (Ipv4Addr::UNSPECIFIED, Nanos::MAX, Mac::ZERO),
             joined: vec![0; SUPER as usize].into_boxed_slice(),
             ident: 0,
             tso,
@@ -209,12 +212,23 @@ impl<Q: Queue> Link<Q> {
     }
 
     fn next_hop(&self, ip: Ipv4Addr) -> Ipv4Addr {
-        let c = self.shared.config();
-        if c.on_link(ip) { ip } else { c.gateway.unwrap_or(ip) }
+        if self.shared.network.on_link(ip) { ip } else { self.shared.config.gateway.unwrap_or(ip) }
     }
 
+    /// The hop's hardware address. Remembered while `now` stands still: a turn asks the table once.
+    #[inline]
     fn resolve(&mut self, hop: Ipv4Addr, now: Nanos) -> Option<Mac> {
+        match self.resolved {
+            (last, at, mac) if last == hop && at == now => Some(mac),
+            _ => self.look_up(hop, now),
+        }
+    }
+
+    fn look_up(&mut self, hop: Ipv4Addr, now: Nanos) -> Option<Mac> {
         let r = self.shared.arp.lookup(hop, now);
+        if let Some(mac) = r.mac {
+            self.resolved = (hop, now, mac);
+        }
         if r.ask {
             self.ask(hop, now);
         }

@@ -14,7 +14,7 @@ use netstack::{Batch, Pending, Shared};
 use units::{CoreId, Nanos};
 
 use crate::mailbox::{Mailbox, Messages, RESUME};
-use crate::records::Records;
+use crate::records::{Record, Records};
 use crate::{ConnRef, Cx, Next, Op, Received, Reply, SEND_CAP, SEND_MARK, Service};
 
 /// What a call can join of an item that straddles buffers, and the most that `peek` shows.
@@ -75,6 +75,16 @@ pub struct ServiceApp<S: Service> {
     connects: Vec<Cookie>,
 }
 
+/// How a connection ends here.
+enum End {
+    /// It has ended already.
+    Dead(Dead),
+    /// By a reset.
+    Abort(Dead),
+    /// By a close: everything has been sent.
+    Close,
+}
+
 /// Which handler to call.
 enum Call<M> {
     Opened,
@@ -119,32 +129,68 @@ impl<S: Service> App for ServiceApp<S> {
 }
 
 impl<S: Service> ServiceApp<S> {
-    /// All that one connection of the batch has to be told, then what it answers with.
+    /// All that one connection of the batch has to be told, and what it answers with.
     fn serve(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
         self.consumed = 0;
-        let entry = view.entry(i);
-        let (pending, cookie, dead) = (entry.pending, entry.cookie, entry.dead);
+        let (pending, cookie) = (view.entry(i).pending, view.entry(i).cookie);
         if pending.contains(Pending::KNOCK) {
             return self.knock(common, view, i);
         }
+        let Some(mut record) = common.records.get(cookie) else { return };
+        let told = self.tell(common, view, i, &mut record);
+        drop(record);
+        self.finish(common, view, i, told);
+    }
+
+    fn tell(
+        &mut self,
+        common: &Common<S>,
+        view: &mut BatchView<'_>,
+        i: usize,
+        record: &mut Record<S::Conn>,
+    ) -> Result<(), End> {
+        let (pending, dead) = (view.entry(i).pending, view.entry(i).dead);
         if let Some(why) = dead {
             // What came before a regular end is still shown; what came before another is lost with the connection.
             if why == Dead::Finished {
-                self.receive(common, view, i);
+                let _ = self.receive(common, view, i, record);
             }
-            return self.give_back(common, cookie, why);
+            return Err(End::Dead(why));
         }
         if pending.contains(Pending::CONNECTED) {
-            self.call(common, view, i, Call::Connected);
+            self.call(common, view, i, record, Call::Connected)?;
         }
-        if pending.contains(Pending::TIMER) {
-            self.timer(common, view, i);
+        // The deadline was the application's, or ours for a handler that found no buffer.
+        if pending.contains(Pending::TIMER) && !std::mem::take(&mut record.retry) {
+            self.call(common, view, i, record, Call::Timer)?;
         }
         if pending.contains(Pending::MESSAGE) {
-            self.mail(common, view, i);
+            self.mail(common, view, i, record)?;
         }
-        self.receive(common, view, i);
-        self.send(common, view, i);
+        self.receive(common, view, i, record)?;
+        self.send(view, i, record)
+    }
+
+    /// Ends a connection if it is to end: the application gets its state back, the record is free.
+    fn finish(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize, told: Result<(), End>) {
+        let Err(end) = told else { return };
+        let (handle, cookie) = (view.entry(i).handle, view.entry(i).cookie);
+        let why = match end {
+            End::Dead(why) => why,
+            End::Abort(why) => {
+                self.ops.clear();
+                let _ = view.abort(handle);
+                why
+            }
+            End::Close => {
+                // Unread bytes would turn the close into a reset, and the peer might lose our last words.
+                let unread = view.entry(i).rx.bytes() - self.consumed;
+                let _ = view.recv_done(i, unread);
+                let _ = view.close(handle);
+                Dead::Local
+            }
+        };
+        self.give_back(common, cookie, why);
     }
 
     fn knock(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
@@ -154,63 +200,61 @@ impl<S: Service> ServiceApp<S> {
             return;
         }
         let accepted = catch_unwind(AssertUnwindSafe(|| common.service.accept(&mut self.core, &peer))).ok().flatten();
-        let refused = match accepted.map(|conn| common.records.open(conn)) {
-            Some(Ok(cookie)) => match view.accept(i, cookie) {
-                Ok(()) => {
-                    self.call(common, view, i, Call::Opened);
-                    return self.send(common, view, i);
-                }
-                Err(_) => {
-                    self.give_back(common, cookie, Dead::NoResources);
-                    true
-                }
-            },
-            Some(Err(conn)) => {
-                common.service.closed(&mut self.core, conn, Dead::NoResources);
-                true
+        match accepted.map(|conn| common.records.open(conn)) {
+            Some(Ok(cookie)) if view.accept(i, cookie).is_ok() => {
+                let Some(mut record) = common.records.get(cookie) else { return };
+                let told = self.call(common, view, i, &mut record, Call::Opened);
+                let told = told.and_then(|()| self.send(view, i, &mut record));
+                drop(record);
+                return self.finish(common, view, i, told);
             }
-            None => true,
-        };
-        if refused {
-            let _ = view.abort(handle);
+            Some(Ok(cookie)) => self.give_back(common, cookie, Dead::NoResources),
+            Some(Err(conn)) => common.service.closed(&mut self.core, conn, Dead::NoResources),
+            None => {}
         }
+        let _ = view.abort(handle);
     }
 
-    fn mail(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
+    fn mail(
+        &mut self,
+        common: &Common<S>,
+        view: &mut BatchView<'_>,
+        i: usize,
+        record: &mut Record<S::Conn>,
+    ) -> Result<(), End> {
         let handle = view.entry(i).handle;
-        let mut n = 0;
-        loop {
+        for n in 0.. {
             let token = view.batch().messages(handle).nth(n);
-            let Some(token) = token else { break };
-            n += 1;
-            if token == RESUME {
-                if let Some(mut record) = common.records.get(view.entry(i).cookie) {
+            match token {
+                None => break,
+                Some(RESUME) => {
                     record.paused = false;
                     record.fin_shown = false;
                 }
-            } else if let Some(msg) = common.messages.take(token) {
-                self.call(common, view, i, Call::Message(msg));
+                Some(token) => {
+                    if let Some(msg) = common.messages.take(token) {
+                        self.call(common, view, i, record, Call::Message(msg))?;
+                    }
+                }
             }
         }
-    }
-
-    /// The deadline was the application's, or ours for a handler that found no buffer.
-    fn timer(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
-        let ours = common.records.get(view.entry(i).cookie).is_some_and(|mut r| std::mem::take(&mut r.retry));
-        if !ours {
-            self.call(common, view, i, Call::Timer);
-        }
+        Ok(())
     }
 
     /// Shows received bytes to the handler, if it wants them and there is room for its answer.
-    fn receive(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
+    fn receive(
+        &mut self,
+        common: &Common<S>,
+        view: &mut BatchView<'_>,
+        i: usize,
+        record: &mut Record<S::Conn>,
+    ) -> Result<(), End> {
         let entry = view.entry(i);
         let (unread, fin, window) = (entry.rx.bytes() as usize, entry.fin, entry.window as usize);
         let pending = entry.pending;
-        let Some(record) = common.records.get(entry.cookie) else { return };
         let unsent = (record.backlog.bytes() as usize).saturating_sub(window);
         if record.paused || record.closing || unsent > SEND_MARK {
-            return;
+            return Ok(());
         }
         // AtLeast is capped by the receive window: more can never be there at once.
         let at_least = record.at_least.min(common.shared.config().tcp.rcv_wnd as usize / 2);
@@ -219,22 +263,28 @@ impl<S: Service> ServiceApp<S> {
         let room = record.starved && pending.intersects(Pending::SENT | Pending::TIMER);
         let eof = fin && !record.fin_shown;
         let drained = pending.contains(Pending::SENT);
-        drop(record);
         if (news || room || drained) && (enough || eof) {
-            self.call(common, view, i, Call::Recv);
+            self.call(common, view, i, record, Call::Recv)
         } else if room || drained {
-            self.call(common, view, i, Call::Writable);
+            self.call(common, view, i, record, Call::Writable)
+        } else {
+            Ok(())
         }
     }
 
     /// Runs one handler; what it wrote goes to the backlog, what it asked for is done.
-    fn call(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize, what: Call<S::Msg>) {
+    fn call(
+        &mut self,
+        common: &Common<S>,
+        view: &mut BatchView<'_>,
+        i: usize,
+        record: &mut Record<S::Conn>,
+        what: Call<S::Msg>,
+    ) -> Result<(), End> {
         let now = view.now();
         let (entry, arena) = view.entry_and_arena(i);
-        let (handle, cookie, fin) = (entry.handle, entry.cookie, entry.fin);
-        let Some(mut guard) = common.records.get(cookie) else { return };
-        let record = &mut *guard;
-        let Some(conn) = record.conn.as_mut().filter(|_| !record.closing) else { return };
+        let (handle, fin) = (entry.handle, entry.fin);
+        let Some(conn) = record.conn.as_mut().filter(|_| !record.closing) else { return Ok(()) };
         let room = room(arena, record.backlog.bytes(), entry.unacked);
         let ServiceApp { core, scratch, ops, .. } = self;
         let mut rx = Received::new(&entry.rx, fin, scratch);
@@ -261,24 +311,24 @@ impl<S: Service> ServiceApp<S> {
             Ok(Next::AtLeast(n)) => record.at_least = n,
             Ok(Next::Pause) => record.paused = true,
             Ok(Next::Close) => record.closing = true,
-            Ok(Next::Abort) | Err(_) => {
-                drop(guard);
-                self.ops.clear();
-                let _ = view.abort(handle);
-                return self.give_back(common, cookie, if next.is_ok() { Dead::Local } else { Dead::Panicked });
-            }
+            Ok(Next::Abort) => return Err(End::Abort(Dead::Local)),
+            Err(_) => return Err(End::Abort(Dead::Panicked)),
         }
-        drop(guard);
         self.consumed += consumed;
         if consumed > 0 {
             let _ = view.recv_done(i, consumed);
         }
-        self.carry_out(common, view, handle);
+        if !self.ops.is_empty() {
+            self.carry_out(common, view, handle);
+        }
+        Ok(())
     }
 
-    /// What the handler asked for beside its reply.
+    /// What the handler asked for beside its reply, in its order.
+    #[cold]
     fn carry_out(&mut self, common: &Common<S>, view: &mut BatchView<'_>, handle: Handle) {
-        while let Some(op) = self.ops.pop() {
+        let mut ops = std::mem::take(&mut self.ops);
+        for op in ops.drain(..) {
             match op {
                 Op::Timer(at) => {
                     let _ = view.timer(handle, at);
@@ -289,6 +339,7 @@ impl<S: Service> ServiceApp<S> {
                 Op::Connect(dst, conn) => self.dial(common, view, dst, conn),
             }
         }
+        self.ops = ops;
     }
 
     fn dial(&mut self, common: &Common<S>, view: &mut BatchView<'_>, dst: SocketAddr, conn: S::Conn) {
@@ -302,31 +353,27 @@ impl<S: Service> ServiceApp<S> {
     }
 
     /// Offers the backlog to the connection's window; closes what was only waiting for that.
-    fn send(&mut self, common: &Common<S>, view: &mut BatchView<'_>, i: usize) {
-        let (handle, cookie, now) = (view.entry(i).handle, view.entry(i).cookie, view.now());
-        let Some(mut record) = common.records.get(cookie) else { return };
-        let starved = record.starved;
-        if starved && view.arena().available() == 0 {
+    fn send(&mut self, view: &mut BatchView<'_>, i: usize, record: &mut Record<S::Conn>) -> Result<(), End> {
+        if record.starved && view.arena().available() == 0 {
             // No acknowledgment of this connection may ever free a buffer: time has to bring one.
+            let (handle, now) = (view.entry(i).handle, view.now());
             record.retry = view.timer(handle, now + STARVED_PAUSE).is_ok();
         }
-        let more = starved && !record.retry;
+        let more = record.starved && !record.retry;
         if !record.backlog.is_empty() || more {
             let _ = view.sendv(i, &mut record.backlog, more);
         }
         if !record.backlog.is_empty() {
-            return;
+            return Ok(());
         }
         if record.closing {
-            drop(record);
-            // Unread bytes would turn the close into a reset, and the peer might lose our last words.
-            let unread = view.entry(i).rx.bytes() - self.consumed;
-            let _ = view.recv_done(i, unread);
-            let _ = view.close(handle);
-            self.give_back(common, cookie, Dead::Local);
-        } else if std::mem::take(&mut record.shutdown) {
+            return Err(End::Close);
+        }
+        if std::mem::take(&mut record.shutdown) {
+            let handle = view.entry(i).handle;
             let _ = view.shutdown(handle);
         }
+        Ok(())
     }
 
     /// The connection is gone: the application gets its state back, the record is free.

@@ -95,6 +95,15 @@ impl fmt::Debug for Ring {
     }
 }
 
+/// Why a frame was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// There is no free slot.
+    Full,
+    /// Nothing, or more than a slot holds.
+    Length,
+}
+
 /// The sending end.
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -107,12 +116,17 @@ impl Sender {
         Sender { ring: Ring::new(memory, side, from, to), end: Producer::new(memory.geometry().ring) }
     }
 
-    /// Copies a frame of `len` bytes, at most [`FRAME_MAX`], into the next slot. False: the ring is full.
+    /// Copies a frame into the next slot.
+    ///
+    /// Errors: the ring is full, or the frame is empty or longer than [`FRAME_MAX`].
     #[inline]
-    pub(crate) fn push(&mut self, frame: &TxFrame<'_>, len: usize, group: Option<FlowGroupId>) -> bool {
-        assert!(len <= FRAME_MAX && len == frame.len());
+    pub(crate) fn push(&mut self, frame: &TxFrame<'_>, group: Option<FlowGroupId>) -> Result<usize, Refused> {
+        let len = frame.len();
+        if len == 0 || len > FRAME_MAX {
+            return Err(Refused::Length);
+        }
         let Some(slot) = self.end.slot(self.ring.ends()) else {
-            return false;
+            return Err(Refused::Full);
         };
         // SAFETY: the slot is one of the ring's, and its STRIDE bytes have room for all pieces, `len` together.
         unsafe {
@@ -127,7 +141,7 @@ impl Sender {
             self.ring.descriptor(slot).store(u64::from(group) << 16 | len as u64, Relaxed);
         }
         self.end.push();
-        true
+        Ok(len)
     }
 
     /// Shows the receiver what was pushed.

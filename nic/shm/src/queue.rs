@@ -10,7 +10,7 @@ use units::FlowGroupId;
 use wire::Tuple;
 use wire::rss::{MICROSOFT_KEY, Toeplitz};
 
-use crate::frames::{FRAME_MAX, Receiver, Sender};
+use crate::frames::{Receiver, Refused, Sender};
 use crate::memory::{Memory, Port, Side};
 
 /// The hash that both sides' NICs compute.
@@ -143,24 +143,27 @@ impl Queue for ShmQueue {
     /// Frames that are too large are dropped and counted (`tx_errors`).
     #[inline]
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
-        let len = frame.len();
-        if len == 0 || len > FRAME_MAX {
-            self.counters.tx_errors += 1;
-            return Ok(());
-        }
         let group = Tuple::of_frame(frame.head).map(|tuple| flow_group(&tuple));
         // ARP and all else without ports goes to queue 0; so does what the peer's table sends to a queue it does not
         // have.
         let queue = group.map_or(0, |group| self.peer().reta[group.index()].load(Relaxed).into());
         let queue = if queue < self.senders.len() { queue } else { 0 };
-        if !self.senders[queue].push(frame, len, group) {
-            self.counters.tx_full += 1;
-            return Err(TxFull);
+        match self.senders[queue].push(frame, group) {
+            Ok(len) => {
+                self.dirty |= 1 << queue;
+                self.counters.tx_frames += 1;
+                self.counters.tx_bytes += len as u64;
+                Ok(())
+            }
+            Err(Refused::Length) => {
+                self.counters.tx_errors += 1;
+                Ok(())
+            }
+            Err(Refused::Full) => {
+                self.counters.tx_full += 1;
+                Err(TxFull)
+            }
         }
-        self.dirty |= 1 << queue;
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += len as u64;
-        Ok(())
     }
 
     #[inline]
