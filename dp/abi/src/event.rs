@@ -44,6 +44,9 @@ pub enum Event {
         len: u32,
     },
     /// Sent bytes were acknowledged and their buffers released, or the window opened.
+    ///
+    /// It comes by itself only to whom the last `sendv` left bytes waiting; else it rides on the connection's next event
+    /// condition, so that an acknowledgment alone wakes no application.
     Sent {
         /// The connection.
         cookie: Cookie,
