@@ -31,7 +31,8 @@ pub enum Syscall {
         cookie: Cookie,
     },
     /// Transmits the buffers of `sg`. Returns the bytes that the window admitted; nothing beyond them is kept.
-    /// A window is a promise until the batch is completed, so an application that stays within the last one told loses nothing.
+    /// A window is a promise until the next one is told, so an application that stays within the last one loses nothing, whether or
+    /// not the connection is in the batch.
     Sendv {
         /// The connection.
         handle: Handle,

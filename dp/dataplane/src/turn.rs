@@ -106,13 +106,14 @@ impl<Q: Queue> ElasticThread<Q> {
         let mut work = self.ingest(now);
         let mut after = now;
         let dispatched = self.dispatch(self.bound);
-        if dispatched > 0 {
+        let due = dispatched > 0 || app.wake_at() <= now;
+        if due {
             work += dispatched;
             app.run(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
             after = clock();
             self.complete(after, app);
         }
-        let deadline = self.egress(after);
+        let deadline = self.egress(after).min(app.wake_at());
         Turn { work, deadline }
     }
 

@@ -19,6 +19,12 @@ pub trait App: Send {
     fn returned(&mut self, batch: &Batch) {
         let _ = batch;
     }
+
+    /// The instant at which to be run even if no connection has news, with an empty batch: for applications that do things by
+    /// the clock. Asked in every turn, so a plain value; it stays in the past until the application has moved it. [`Nanos::MAX`]: never.
+    fn wake_at(&self) -> Nanos {
+        Nanos::MAX
+    }
 }
 
 /// A batch while the application has it.

@@ -272,3 +272,61 @@ fn a_sendv_beyond_the_promised_window_is_refused_whole() {
     assert!(w.server.returns.lock().unwrap().iter().any(|r| r[..] == [Code::Invalid as i64, 7]));
     assert_eq!(w.server.thread.shared().metrics(CoreId(0)).tcp_bytes_out.get(), 0);
 }
+
+/// Answers nothing at first; sends by the clock later, half of the window that it was told and then the rest.
+#[derive(Default)]
+struct Later {
+    told: Option<(Handle, u32)>,
+    runs: usize,
+    returns: Vec<i64>,
+}
+
+impl App for Later {
+    fn run(&mut self, view: &mut BatchView<'_>) {
+        if !view.is_empty() {
+            let entry = view.entry(0);
+            let (knock, handle, unread) = (entry.pending.contains(Pending::KNOCK), entry.handle, entry.rx.bytes());
+            self.told = Some((handle, entry.window));
+            if knock {
+                return view.accept(0, Cookie(1)).unwrap();
+            }
+            return view.recv_done(0, unread).unwrap();
+        }
+        self.runs += 1;
+        let Some((handle, window)) = self.told.filter(|_| self.runs == 10 || self.runs == 100_000) else { return };
+        let mut half = MbufQueue::new();
+        while half.bytes() < window / 2 {
+            let left = (window / 2 - half.bytes()).min(1024) as usize;
+            half.append(&mut text(view, &vec![b'h'; left]));
+        }
+        let sg = view.gather(&mut half);
+        view.raw(Syscall::Sendv { handle, sg, waiting: 0 }).unwrap();
+    }
+
+    fn returned(&mut self, batch: &Batch) {
+        let sends = batch.outcomes().filter(|(call, _)| matches!(call, Syscall::Sendv { .. }));
+        self.returns.extend(sends.map(|(_, ret)| ret));
+    }
+
+    fn wake_at(&self) -> Nanos {
+        Nanos::ZERO
+    }
+}
+
+#[test]
+fn a_window_once_told_is_kept_when_the_network_has_become_worse_since() {
+    let mut w = world(Box::new(|_, _| {}), talking());
+    let mut app = Later::default();
+    for round in 0..100_100 {
+        w.now += Nanos::from_micros(20);
+        let now = w.now;
+        w.server.thread.turn(now, || now, &mut app);
+        // The peer falls silent after its request: what we send is lost, and the congestion window with it.
+        if round < 5 {
+            w.client.thread.turn(now, || now, &mut w.client.app);
+        }
+    }
+    let half = i64::from(app.told.unwrap().1 / 2);
+    assert!(half > 0 && w.server.thread.shared().metrics(CoreId(0)).tcp_retransmits.get() > 0);
+    assert_eq!(app.returns, [half, half]);
+}

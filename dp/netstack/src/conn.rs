@@ -76,6 +76,8 @@ pub(crate) struct Conn {
     pub(crate) out_of_order: MbufQueue,
     /// Bytes at the end of `tx` that a promised window admitted and the engine has not: it gets them as its window opens.
     pub(crate) owed: u32,
+    /// What is left of the window that the application was last told of.
+    pub(crate) promised: u32,
     /// Bytes acknowledged since the application was last told.
     pub(crate) sent: u32,
     /// Next in the list of free slots.

@@ -35,12 +35,13 @@ impl<Q: Queue> Stack<Q> {
             let entry = &mut batch.entries[place];
             let id = ConnId::new(entry.handle.group(), entry.handle.slot());
             let mut rest = std::mem::take(&mut entry.rx);
-            let told_dead = entry.dead.is_some();
+            let (told_dead, promised) = (entry.dead.is_some(), entry.promised);
             if rest.len() == 1 && rest.bytes() <= SMALL {
                 self.shrink(&mut rest);
             }
             let Some(conn) = self.groups.conn_mut(id) else { continue };
             conn.phase = Phase::Idle;
+            conn.promised = promised;
             if !rest.is_empty() {
                 conn.rx.prepend(&mut rest);
             }
@@ -148,8 +149,11 @@ impl<Q: Queue> Stack<Q> {
         let (id, conn) = groups.named(handle)?;
         let busy = conn.phase == Phase::Busy;
         let entry = batch.entries.get_mut(usize::from(conn.place)).filter(|e| busy && e.handle == handle);
-        let mut window = if entry.is_some() { 0 } else { conn.window() };
-        let promised = entry.map_or(&mut window, |e| &mut e.promised);
+        // Outside of its batches an application knows the window that it was told last, which may have shrunk meanwhile.
+        if entry.is_none() {
+            conn.promised = conn.promised.max(conn.window());
+        }
+        let promised = entry.map_or(&mut conn.promised, |e| &mut e.promised);
         let Some(tcb) = conn.tcb.as_mut().filter(|t| t.state().can_send()) else { return Err(Code::Closed) };
         let buffers = slots(&mut batch.sg, sg)?;
         let offered = buffers.iter().try_fold(0, |n, m| Some(n + m.as_ref()?.len() as u32)).ok_or(Code::Fault)?;
