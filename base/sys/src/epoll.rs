@@ -1,7 +1,7 @@
-//! Readiness of many descriptors at once: epoll, level-triggered.
+//! Readiness of many descriptors at once: epoll, level-triggered unless asked otherwise.
 //!
-//! Called by what runs on Linux sockets: the backend for `Service`, the load generator. Leaves out edge triggering,
-//! and any policy about who waits for what. Errors are plain [`io::Error`]s: these calls are on the data path.
+//! Called by what runs on Linux sockets: the backend for `Service`, the load generator. Leaves out any policy about who
+//! waits for what. Errors are plain [`io::Error`]s: these calls are on the data path.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -19,11 +19,33 @@ impl Interest {
     pub const READ: Interest = Interest(libc::EPOLLIN as u32);
     /// There is room to write.
     pub const WRITE: Interest = Interest(libc::EPOLLOUT as u32);
+    /// The peer has finished, apart from bytes that may lie before its end (EPOLLRDHUP).
+    pub const END: Interest = Interest(libc::EPOLLRDHUP as u32);
 
     /// Both.
     #[must_use]
     pub const fn and(self, other: Interest) -> Interest {
         Interest(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in it.
+    pub const fn has(self, other: Interest) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Told once for each time that it comes about (EPOLLET), not for as long as it lasts.
+    #[must_use]
+    pub const fn edge(self) -> Interest {
+        Interest(self.0 | libc::EPOLLET as u32)
+    }
+
+    /// When several instances watch the descriptor, an arrival wakes at least one instead of all (EPOLLEXCLUSIVE).
+    ///
+    /// Fit for [`Epoll::add`] of `READ`, `WRITE` and [`edge`](Interest::edge) only. [`Epoll::modify`] refuses (`EINVAL`)
+    /// a descriptor that was added so; it has to be removed and added anew (epoll_ctl(2)).
+    #[must_use]
+    pub const fn exclusive(self) -> Interest {
+        Interest(self.0 | libc::EPOLLEXCLUSIVE as u32)
     }
 
     /// `self` if `when`, else nothing.
@@ -50,6 +72,11 @@ impl Ready {
     /// Writing will not block.
     pub const fn writable(self) -> bool {
         self.bits & (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0
+    }
+
+    /// The peer has finished; reported only to who asked for [`Interest::END`].
+    pub const fn ended(self) -> bool {
+        self.bits & libc::EPOLLRDHUP as u32 != 0
     }
 
     /// The descriptor is in error, or both directions have ended; reported whether wanted or not.
@@ -205,5 +232,37 @@ mod tests {
         bell.ring();
         epoll.remove(&bell).unwrap();
         assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_edge_is_reported_once_and_again_when_renewed() {
+        let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        let mut events = Events::new(4);
+        let mut count = || epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        bell.ring();
+        epoll.add(&bell, 7, Interest::READ.edge()).unwrap();
+        assert_eq!((count(), count()), (1, 0));
+        bell.ring();
+        assert_eq!((count(), count()), (1, 0));
+        epoll.modify(&bell, 7, Interest::READ.edge()).unwrap();
+        assert_eq!((count(), count()), (1, 0));
+    }
+
+    #[test]
+    fn of_exclusive_instances_without_a_waiter_each_may_look_and_none_may_modify() {
+        let (epolls, bell) = ([Epoll::new().unwrap(), Epoll::new().unwrap()], EventFd::new().unwrap());
+        let what = Interest::READ.edge().exclusive();
+        assert!(what.has(Interest::READ) && !what.has(Interest::WRITE));
+        for epoll in &epolls {
+            epoll.add(&bell, 7, what).unwrap();
+            let refused = epoll.modify(&bell, 7, Interest::READ).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        }
+        bell.ring();
+        let mut events = Events::new(4);
+        // Nobody waited, so the ring is kept for whoever comes first: nothing is lost.
+        assert_eq!(epolls[1].wait(&mut events, Some(Duration::ZERO)).unwrap(), 1);
+        assert!(bell.take());
+        assert_eq!(epolls[0].wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
     }
 }

@@ -5,12 +5,14 @@
 //! | [`clock`] | monotonic time; CPU time of this and of other threads |
 //! | [`thread`] | ids, pinning, the cores we may use |
 //! | [`wait`] | eventfd doorbells and `ppoll` |
+//! | [`timer`] | deadlines as descriptors |
 //! | [`memfd`] | sealed shared memory files |
 //! | [`epoll`], [`socket`] | readiness of many sockets; what `std::net` leaves out |
 //! | [`process`] | CPU time of other processes |
 //! | [`unix`] | file descriptors over Unix sockets |
 //! | [`stop`] | SIGINT and SIGTERM as a flag |
 //! | [`limit`] | resource limits |
+//! | [`memory`] | locked memory, no huge pages |
 //! | [`random`] | seeds from the kernel |
 //! | [`io`] | `readv`/`writev` of plain slices |
 //! | [`bpf`] | programs and maps through bpf(2), assembled at run time |
@@ -36,6 +38,7 @@ pub mod io;
 pub mod limit;
 pub mod link;
 pub mod memfd;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod process;
@@ -43,6 +46,7 @@ pub mod random;
 pub mod socket;
 pub mod stop;
 pub mod thread;
+pub mod timer;
 pub mod unix;
 pub mod wait;
 

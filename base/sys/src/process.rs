@@ -1,4 +1,4 @@
-//! Other processes: their CPU time.
+//! Other processes: their CPU time, and stopping them for a while.
 
 use units::Nanos;
 
@@ -38,10 +38,62 @@ impl ProcessClock {
     }
 }
 
+/// A process that does not run. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    pid: libc::pid_t,
+}
+
+impl Frozen {
+    /// Stops all threads of process `pid` (SIGSTOP), wherever they are. It should be a child that has not been waited for: then
+    /// the number cannot be another's meanwhile.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is no number of a process; `ESRCH` when there is none; `EPERM` when it is somebody else's.
+    pub fn new(pid: u32) -> Result<Frozen, SysError> {
+        // 0 and negative numbers would mean whole groups of processes.
+        let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0);
+        let pid = pid.ok_or_else(|| SysError::new("kill", std::io::Error::from_raw_os_error(libc::EINVAL)))?;
+        // SAFETY: kill has no memory preconditions.
+        check(unsafe { libc::kill(pid, libc::SIGSTOP) }, "kill")?;
+        Ok(Frozen { pid })
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: as above. That it has ended meanwhile is no concern of ours.
+        let _ = unsafe { libc::kill(self.pid, libc::SIGCONT) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::process_cpu;
+
+    #[test]
+    fn a_frozen_process_goes_on_afterwards() {
+        // It would run for ever.
+        let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let state = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            stat.rsplit(')').next().unwrap().trim().chars().next().unwrap()
+        };
+        let frozen = Frozen::new(child.id()).unwrap();
+        while state() != 'T' {
+            std::thread::yield_now();
+        }
+        drop(frozen);
+        while state() == 'T' {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for nobody in [0, 1 << 22 | 1, u32::MAX] {
+            assert!(Frozen::new(nobody).is_err(), "{nobody}");
+        }
+    }
 
     #[test]
     fn our_own_process_seen_from_outside_is_what_it_sees() {

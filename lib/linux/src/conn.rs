@@ -30,11 +30,18 @@ pub(crate) struct Conn<C> {
     sent: usize,
     /// Call `recv` at this many unconsumed bytes.
     pub(crate) want: usize,
+    /// When the handler is owed its `timer`, or a close is given up.
     pub(crate) deadline: Option<Nanos>,
+    /// The deadline that the timers know.
+    pub(crate) filed: Option<Nanos>,
     /// What epoll watches for; `None` when it does not know the socket.
     pub(crate) watched: Option<Interest>,
     /// Opened from here, and the handshake is not over.
     pub(crate) connecting: bool,
+    /// The socket may hold bytes, or the peer's end, that no event will tell again (of use where events are edges).
+    pub(crate) unread: bool,
+    /// The peer is known or suspected to have finished: behind the last byte its end may wait.
+    pub(crate) ended: bool,
     /// The handler wants no `recv` until resumed.
     pub(crate) paused: bool,
     /// The peer has finished.
@@ -63,8 +70,11 @@ impl<C> Conn<C> {
             sent: 0,
             want: 1,
             deadline: None,
+            filed: None,
             watched: None,
             connecting,
+            unread: false,
+            ended: false,
             paused: false,
             fin: false,
             over: false,

@@ -155,7 +155,7 @@ impl<S: Service> Env<S> {
     pub(crate) fn datagram(&mut self, peer: &Peer, data: &[u8]) -> MbufQueue {
         self.counters.datagrams.inc();
         let mut out = MbufQueue::new();
-        let mut tx = Reply::new(&mut out, &mut self.tx_pool, crate::thread::DATAGRAM);
+        let mut tx = Reply::new(&mut out, &mut self.tx_pool, crate::datagram::DATAGRAM);
         let (service, core) = (&self.service, &mut self.core);
         if catch_unwind(AssertUnwindSafe(|| service.datagram(core, peer, data, &mut tx))).is_err() {
             self.panicked();

@@ -39,6 +39,11 @@ impl<T> Slab<T> {
         Ok(Handle::new(self.group, slot, entry.generation))
     }
 
+    pub(crate) fn get(&self, key: Handle) -> Option<&T> {
+        let entry = self.entries.get(key.slot() as usize)?;
+        if entry.generation == key.generation() && key.group() == self.group { entry.value.as_ref() } else { None }
+    }
+
     pub(crate) fn get_mut(&mut self, key: Handle) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot() as usize)?;
         if entry.generation == key.generation() && key.group() == self.group { entry.value.as_mut() } else { None }
@@ -74,7 +79,7 @@ mod tests {
         assert_eq!(slab.get_mut(a).copied(), None);
         assert_eq!(slab.remove(a), None);
         assert_eq!(slab.get_mut(b).copied(), Some('b'));
-        assert_eq!(slab.get_mut(c).copied(), Some('c'));
+        assert_eq!((slab.get_mut(c).copied(), slab.get(c), slab.get(a)), (Some('c'), Some(&'c'), None));
         let foreign = Handle::new(FlowGroupId(4), c.slot(), c.generation());
         assert_eq!(slab.get_mut(foreign), None);
         assert_eq!(slab.keys(), vec![c, b]);

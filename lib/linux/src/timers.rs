@@ -3,6 +3,8 @@ use std::collections::BTreeSet;
 use abi::Handle;
 use units::Nanos;
 
+use crate::conn::Conn;
+
 /// Deadlines in order, at most one per connection: the connection remembers its own, so that it can be replaced.
 #[derive(Default)]
 pub(crate) struct Timers(BTreeSet<(Nanos, u64)>);
@@ -15,6 +17,14 @@ impl Timers {
         }
         if let Some(at) = at {
             self.0.insert((at, who.to_bits()));
+        }
+    }
+
+    /// Notes the deadline that `conn` has now.
+    pub(crate) fn follow<C>(&mut self, who: Handle, conn: &mut Conn<C>) {
+        if conn.filed != conn.deadline {
+            self.replace(who, conn.filed, conn.deadline);
+            conn.filed = conn.deadline;
         }
     }
 
