@@ -11,6 +11,8 @@ pub enum App {
     Echo,
     /// `echo --mode discard`: reads all, answers with the digest.
     Discard,
+    /// `spin`: spends the time that each request carries.
+    Spin,
     /// `echo --mode source`: sends as much of the pattern as it is asked for.
     Source,
 }
@@ -59,6 +61,7 @@ impl Serve {
     pub fn arguments(&self) -> Vec<String> {
         let (app, mode) = match self.app {
             App::Kv => ("kv", ""),
+            App::Spin => ("spin", ""),
             App::Echo => ("echo", "--mode echo"),
             App::Discard => ("echo", "--mode discard"),
             App::Source => ("echo", "--mode source"),
@@ -67,8 +70,11 @@ impl Serve {
             Stack::Zygix => format!("--nic tap:{TAP} --addr {SERVER}/24"),
             Stack::Software => format!("--nic tap:{TAP} --addr {SERVER}/24 --steering software"),
             Stack::Linux => format!("--stack linux-partitioned -l {SERVER}"),
+            Stack::Floating => format!("--stack linux-floating -l {SERVER}"),
         };
-        let threads = self.threads.map_or(String::new(), |n| format!("-t {n}"));
+        // One thread has nobody to share connections with.
+        let threads = self.threads.or((self.stack == Stack::Floating).then_some(2));
+        let threads = threads.map_or(String::new(), |n| format!("-t {n}"));
         let line = format!("serve {app} {mode} {stack} -p {PORT} {threads}");
         line.split_whitespace().map(str::to_owned).chain(self.more.iter().cloned()).collect()
     }

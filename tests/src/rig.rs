@@ -36,8 +36,8 @@ impl Rig {
     pub fn start(serve: &Serve) -> Result<Rig, String> {
         need::network()?;
         let namespace = Namespace::new();
-        if serve.stack == Stack::Linux {
-            // Both stacks are reached at the same address.
+        if !serve.stack.is_ours() {
+            // All stacks are reached at the same address.
             namespace.inside(|| sys::link::add_address("lo", SERVER, 32)).map_err(|e| e.to_string())?;
         }
         let server = Server::start(&namespace, &mut serve.command(&namespace));

@@ -5,8 +5,10 @@ pub enum Stack {
     Zygix,
     /// Our stack over TAP, `--steering software`: frames of foreign flow groups are forwarded between cores.
     Software,
-    /// The same applications on Linux sockets.
+    /// The same applications on Linux sockets, `linux-partitioned`.
     Linux,
+    /// Those on `linux-floating`, with two threads unless told otherwise.
+    Floating,
 }
 
 impl Stack {
@@ -16,6 +18,7 @@ impl Stack {
             Stack::Zygix => "zygix",
             Stack::Software => "software",
             Stack::Linux => "linux",
+            Stack::Floating => "floating",
         }
     }
 
@@ -26,7 +29,7 @@ impl Stack {
 
     /// Whether this is ours, over a TAP.
     pub fn is_ours(self) -> bool {
-        self != Stack::Linux
+        !matches!(self, Stack::Linux | Stack::Floating)
     }
 }
 

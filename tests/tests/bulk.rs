@@ -47,7 +47,7 @@ fn download(mut from: impl Read) -> u64 {
 
 on_stacks! {
     /// The server digests what it receives and tells the digest.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn a_gigabyte_up(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Discard, stack).threads(2)));
         let mut stream = rig.connect();
@@ -60,7 +60,7 @@ on_stacks! {
     }
 
     /// The server sends a pattern of which every byte is known.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn a_gigabyte_down(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Source, stack).threads(2)));
         let mut stream = rig.connect();
@@ -70,7 +70,7 @@ on_stacks! {
     }
 
     /// Eight connections send and receive at the same time, as fast as they can.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn both_directions_at_once(stack) {
         const EACH: u64 = 32 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack).threads(2)));
@@ -89,7 +89,7 @@ on_stacks! {
     }
 
     /// A client that reads in fits and starts makes windows close and open again; nothing is lost by it.
-    [zygix = Zygix, linux = Linux]
+    [zygix = Zygix, linux = Linux, floating = Floating]
     fn windows_that_close(stack) {
         const TOTAL: u64 = 24 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack)));
@@ -108,7 +108,7 @@ on_stacks! {
     }
 
     /// Many short connections, one after the other and side by side: each gets its answer and its end.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn short_connections(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Discard, stack).threads(2)));
         thread::scope(|scope| {

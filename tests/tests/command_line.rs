@@ -7,9 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tests::{
-    App, Namespace, PORT, Ran, Rig, SERVER, Serve, Stack, TAP, Text, finish, need, on_stacks, os, run, zygix_path,
-};
+use tests::{App, Namespace, PORT, Ran, Rig, SERVER, Serve, TAP, Text, finish, need, on_stacks, os, run, zygix_path};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -76,6 +74,8 @@ on_stacks! {
             ("serve kv -m 8g -I 2g", "-i"),
             ("serve kv --nic shm:/tmp/wire --netns blue", "--netns"),
             ("serve kv --stack linux-partitioned --netns blue", "--netns"),
+            ("serve kv --stack linux-partitioned --epoll exclusive", "linux-floating"),
+            ("serve spin --tuned", "linux"),
             ("serve kv --addr 198.18.0.2/24 -l 198.18.0.3", "--addr"),
         ] {
             complains(&zygix_in(&namespace, line), 2, &[word]);
@@ -160,12 +160,12 @@ on_stacks! {
     }
 
     /// One line when it is ready, one when it is done; SIGINT and SIGTERM end it in order.
-    [zygix = Zygix, linux = Linux]
+    [zygix = Zygix, linux = Linux, floating = Floating]
     fn signals_end_it_in_order(stack) {
         need!(need::network());
         for signal in [SIGINT, SIGTERM] {
             let namespace = Namespace::new();
-            if stack == Stack::Linux {
+            if !stack.is_ours() {
                 namespace.inside(|| sys::link::add_address("lo", SERVER, 32)).expect("root may");
             }
             let (child, mut out) = started(&namespace, &Serve::new(App::Kv, stack).arguments());

@@ -38,7 +38,7 @@ on_stacks! {
     }
 
     /// One line there and back.
-    [zygix = Zygix, linux = Linux]
+    [zygix = Zygix, linux = Linux, floating = Floating]
     fn nc_over_udp(stack) {
         let nc = need!(need::program(&["nc"], "netcat-openbsd"));
         let rig = need!(echo(stack));
@@ -49,7 +49,7 @@ on_stacks! {
     }
 
     /// Datagrams of every size up to a frame come back whole, to whoever sent them.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn datagrams_come_back(stack) {
         let rig = need!(echo(stack));
         let sockets: Vec<_> = (0..8).map(|_| rig.datagrams()).collect();
@@ -66,7 +66,7 @@ on_stacks! {
     }
 
     /// A closed UDP port is told so (ICMP port unreachable), which Linux shows as a refused connection.
-    [zygix = Zygix, linux = Linux]
+    [zygix = Zygix, linux = Linux, floating = Floating]
     fn closed_ports_are_told(stack) {
         let rig = need!(echo(stack));
         let refused = rig.namespace.inside(|| {

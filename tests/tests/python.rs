@@ -15,13 +15,13 @@ fn script(stack: Stack, module: &str, last: &str) {
 
 on_stacks! {
     /// pymemcache: pure Python, text protocol.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn pymemcache(stack) {
         script(stack, "pymemcache", "threads ok");
     }
 
     /// pylibmc: libmemcached, both protocols.
-    [zygix = Zygix, software = Software, linux = Linux]
+    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
     fn pylibmc(stack) {
         script(stack, "pylibmc", "binary ok");
     }

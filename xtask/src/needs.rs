@@ -23,7 +23,7 @@ impl Need {
     }
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need { names: &["ip"], package: "iproute2", what_for: "a look at the test networks" },
     Need { names: &["unshare"], package: "util-linux", what_for: "tests in a user namespace" },
     Need { names: &["ping"], package: "iputils-ping", what_for: "interop tests with ping" },
@@ -33,6 +33,7 @@ const NEEDS: [Need; 7] = [
         package: "libmemcached-tools",
         what_for: "interop tests with libmemcached's tools",
     },
+    Need { names: &["memcached"], package: "memcached", what_for: "tests and comparisons with memcached" },
     Need { names: &["python3"], package: "python3", what_for: "interop tests with Python clients" },
     Need { names: &["valgrind"], package: "valgrind", what_for: "instruction counts" },
 ];

@@ -67,7 +67,7 @@ const STEPS: [Step<Context>; 15] = [
     }),
     Step::new("loom", loom),
     Step::new("scripts", |c, t| run_suite(c, |package| package == SCRIPTS, None, t)),
-    Step::new("interop", |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux"), t)),
+    Step::new("interop", |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux,floating"), t)),
     Step::new("interop-software", |c, t| run_suite(c, |package| package == INTEROP, Some("software"), t)),
     Step::new("demo", |c, t| one(demo::check(&c.workspace, &c.logs), t)),
     Step::new("counts", |c, t| counts::guard(&c.workspace, t)),

@@ -18,6 +18,22 @@ pub fn raise_open_files() -> Result<u64, SysError> {
     Ok(limit.rlim_cur)
 }
 
+/// Lets this process open `wanted` files if that can be had: as far as it may ask for, and beyond where it has the privilege
+/// (CAP_SYS_RESOURCE). Returns how many it may open now, which can be fewer.
+///
+/// # Errors
+/// As setrlimit(2), below the limit that it may always ask for.
+pub fn allow_open_files(wanted: u64) -> Result<u64, SysError> {
+    let limit = raise_open_files()?;
+    if limit >= wanted {
+        return Ok(limit);
+    }
+    let more = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+    // SAFETY: `more` is a live rlimit. A refusal leaves the limit that there was.
+    let ret = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &more) };
+    Ok(if ret == 0 { wanted } else { limit })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::size_of;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A listener on `addr`, non-blocking, with SO_REUSEADDR and SO_REUSEPORT: each of several threads opens its own, and
@@ -58,8 +58,18 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 
 /// Begins to connect to `addr`, with TCP_NODELAY: writable when done, with the outcome in `take_error`.
 pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    connect_from(None, addr)
+}
+
+/// As [`connect`], from a local address of the caller's choice: each has ports of its own towards `addr`.
+pub fn connect_from(local: Option<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
     let fd = open(addr, libc::SOCK_STREAM)?;
     set_int(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if let Some(ip) = local {
+        // The port is chosen at connect, where one may serve several targets; without it, here, where it may not.
+        let _ = set_int(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+        bind(&fd, SocketAddr::new(ip, 0))?;
+    }
     let r = with_sockaddr(addr, |sa, len| {
         // SAFETY: `sa` points to `len` bytes of a socket address during this call.
         unsafe { libc::connect(fd.as_raw_fd(), sa, len) }

@@ -133,6 +133,11 @@ impl Engine {
         self.links.len()
     }
 
+    /// This thread's part of the run.
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
     /// Whether the thread is to end.
     pub(crate) fn ended(&self) -> bool {
         matches!(self.stage, Stage::Ended)
@@ -242,7 +247,7 @@ impl Engine {
         let remedy = match cause.raw_os_error() {
             Some(e) if e == libc::EMFILE => "raise the limit of open files: ulimit -n",
             Some(e) if e == libc::EADDRNOTAVAIL => {
-                "no local ports are left: widen net.ipv4.ip_local_port_range, or use fewer connections per address"
+                "no local ports are left: widen net.ipv4.ip_local_port_range, or connect from more local addresses"
             }
             _ => "",
         };

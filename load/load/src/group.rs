@@ -46,13 +46,13 @@ impl Load {
             let bell = Arc::new(EventFd::new()?);
             load.bells.push(bell.clone());
             let (desk, engine) = load.engine(index);
-            let (target, spin) = (spec.target, place.spin);
+            let spin = place.spin;
             let core = place.cores.get(index as usize % place.cores.len().max(1)).copied();
             let body = move || {
                 let attendance = Attendance(desk);
                 attendance.0.tid.store(sys::thread::id(), std::sync::atomic::Ordering::Relaxed);
                 let done = core.map_or(Ok(()), |core| sys::thread::pin(core).map_err(LoadError::from));
-                let done = done.and_then(|()| linux::run(engine, target, &bell, spin));
+                let done = done.and_then(|()| linux::run(engine, &bell, spin));
                 if let Err(e) = done {
                     attendance.0.done(Err(e));
                 }

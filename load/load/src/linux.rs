@@ -1,7 +1,7 @@
 //! The load over the kernel's TCP sockets, as any client of the server would use them.
 
 use std::io::{self, IoSlice, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sys::wait::EventFd;
 use sys::{clock, socket};
 use units::Nanos;
 
-use crate::LoadError;
+use crate::{LoadError, Spec};
 use crate::engine::{Engine, Wire};
 use crate::spec::Hangup;
 
@@ -26,6 +26,7 @@ const READ: usize = 64 * 1024;
 /// One thread's sockets.
 pub(crate) struct Sockets {
     target: SocketAddr,
+    local: Vec<IpAddr>,
     epoll: Epoll,
     links: Vec<Socket>,
 }
@@ -41,7 +42,8 @@ struct Socket {
 
 impl Wire for Sockets {
     fn open(&mut self, link: usize) -> io::Result<()> {
-        let stream = socket::connect(self.target)?;
+        let local = self.local.get(link % self.local.len().max(1)).copied();
+        let stream = socket::connect_from(local, self.target)?;
         let s = &mut self.links[link];
         s.life = s.life.wrapping_add(1);
         s.connecting = true;
@@ -83,9 +85,10 @@ fn token(link: usize, life: u32) -> u64 {
 
 /// Runs `engine` on sockets until it has ended. A thread without a window sleeps until `bell`; with one it polls if `spin`, else the
 /// kernel's timers decide when it wakes.
-pub(crate) fn run(mut engine: Engine, target: SocketAddr, bell: &Arc<EventFd>, spin: bool) -> Result<(), LoadError> {
+pub(crate) fn run(mut engine: Engine, bell: &Arc<EventFd>, spin: bool) -> Result<(), LoadError> {
     let links = (0..engine.links()).map(|_| Socket::default()).collect();
-    let mut wire = Sockets { target, epoll: Epoll::new()?, links };
+    let Spec { target, local, .. } = engine.spec().clone();
+    let mut wire = Sockets { target, local, epoll: Epoll::new()?, links };
     wire.epoll.add(&**bell, BELL, Interest::READ)?;
     let mut events = Events::new(256);
     let mut buffer = vec![0; READ];

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use draw::{Gaps, Pattern};
 use requests::Workload;
@@ -14,6 +14,9 @@ pub struct Spec {
     pub workload: Workload,
     /// The server.
     pub target: SocketAddr,
+    /// Local addresses to connect from, in turn; each has some 64 000 ports. Empty: the kernel's choice. Linux sockets only.
+    #[serde(default)]
+    pub local: Vec<IpAddr>,
     /// Connections, all threads together: at least 1.
     pub connections: u32,
     /// Requests outstanding per connection, at most: at least 1.
@@ -32,7 +35,7 @@ pub struct Spec {
 impl Spec {
     /// 64 B echo on one connection, one request at a time: a beginning to change.
     pub fn new(workload: Workload, target: SocketAddr) -> Spec {
-        Spec { workload, target, connections: 1, depth: 1, churn: None, probe: 0, threads: 1, seed: 1 }
+        Spec { workload, target, local: vec![], connections: 1, depth: 1, churn: None, probe: 0, threads: 1, seed: 1 }
     }
 
     /// The `index`-th of `of` parts: of threads, or of machines. Connections are divided; the agent goes with the first part.

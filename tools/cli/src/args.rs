@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench_args::{Bench, Report};
+use crate::load::args::Load;
 use crate::values::{Cores, HostAddress, Megabytes, Network, NicUri, Size};
 
 /// A dataplane operating system for Linux: network services on their own user-level TCP/IP stack.
@@ -27,60 +29,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run an application on the dataplane, or on Linux sockets.
     Serve(Serve),
-    /// Send messages to an echo service at the other end of an shm wire
-    #[command(after_help = "\
-Example, in two terminals:
-  zygix serve echo --nic shm:/tmp/wire
-  zygix ping shm:/tmp/wire --conns 100")]
-    Ping(Ping),
+    /// Load a server, and measure it: the pace is kept whatever the server does
+    Load(Box<Load>),
     /// Compare the key-value store on both stacks under real load; needs no set-up.
     Demo(Demo),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Ping {
-    /// The wire: shm:PATH
-    #[arg(value_name = "NIC")]
-    pub(crate) nic: NicUri,
-
-    /// The other end's address and prefix; ours is the network's first other one
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "198.18.0.2/24")]
-    pub(crate) addr: Network,
-
-    /// The other end's port
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 7007)]
-    pub(crate) port: u16,
-
-    /// Connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub(crate) conns: u16,
-
-    /// Bytes per message, at most 1400
-    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = message_size)]
-    pub(crate) size: Size,
-
-    /// Messages under way per connection
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub(crate) depth: u8,
-
-    /// How long
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
-    pub(crate) seconds: f64,
-
-    /// The core to run on
-    #[arg(long, value_name = "CORE")]
-    pub(crate) pin: Option<usize>,
-
-    /// Write the result to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-fn message_size(text: &str) -> Result<Size, String> {
-    match text.parse::<Size>()? {
-        size if size.0 <= 1400 => Ok(size),
-        _ => Err("at most 1400 bytes".into()),
-    }
+    /// Measure stacks side by side; results for programs and for the report
+    Bench(Bench),
+    /// Draw results as one page
+    Report(Report),
 }
 
 #[derive(Args, Debug)]
@@ -99,6 +55,8 @@ Examples:
   sudo zygix serve kv -t 2 --pin 2,3 -m 1g           two elastic threads on cores 2 and 3, 1 GB of memory
   sudo zygix serve kv --netns blue --pcap kv.pcap    in the network namespace `blue`, with every frame recorded
   zygix serve kv --stack linux-partitioned -p 22122  the same store on Linux sockets
+  sudo zygix serve kv --stack linux-floating -t 2 --pin 0,1 --tuned
+                                                     any thread serves any connection; tuned for latency
   unshare -rn zygix serve kv                         without privilege, in a namespace of its own
 
 SIGINT and SIGTERM end it: connections are reset, counters printed. A second signal ends it at once.")]
@@ -111,6 +69,15 @@ Examples:
   printf '1000000\\n' | nc 198.18.0.2 7007            with --mode source: a million bytes of a known pattern
   zygix serve echo --stack linux-partitioned -t 2    on Linux sockets, two threads")]
     Echo(Echo),
+    /// Work of a known length: each request says how long it wants to be served, and is.
+    #[command(after_help = "\
+Examples:
+  sudo zygix serve spin                              at 198.18.0.2:7008, TCP and UDP
+  zygix serve spin --stack linux-floating -t 2       on Linux sockets: whichever thread is free takes a request
+  zygix serve spin --stack linux-partitioned -t 2    ... each thread has connections of its own
+
+A request names its own service time, at most 1 s; `zygix load spin` draws it from a distribution.")]
+    Spin(Spin),
 }
 
 #[derive(Args, Debug)]
@@ -149,6 +116,16 @@ pub(crate) struct Echo {
     pub(crate) on: On,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Spin {
+    /// The port, TCP and UDP
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = 7008)]
+    pub(crate) port: u16,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EchoMode {
     /// Send them back
@@ -166,7 +143,7 @@ pub(crate) struct On {
     #[arg(long, value_enum, default_value_t = Stack::Zygix, value_name = "STACK")]
     pub(crate) stack: Stack,
 
-    /// Threads, each with a share of the connections
+    /// Threads, each with a share of the connections, or (linux-floating) all of them for all connections
     #[arg(short = 't', long = "cores", visible_alias = "threads", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=128))]
     pub(crate) threads: u16,
@@ -184,9 +161,18 @@ pub(crate) struct On {
     #[arg(short = 'l', long, value_name = "ADDRESS")]
     pub(crate) listen: Option<IpAddr>,
 
-    /// Bound of a batch: frames and connections of one turn (Zygix), events of one wait (Linux)
-    #[arg(long, value_name = "B", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) batch: u16,
+    /// Bound of a batch: frames and connections of one turn (Zygix), events of one wait (Linux) [default: 64, but 1 for
+    /// linux-floating, where other threads cannot take what one has fetched]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) batch: Option<u16>,
+
+    /// Linux: lock all memory and do without transparent huge pages
+    #[arg(long)]
+    pub(crate) tuned: bool,
+
+    /// linux-floating: how threads learn of events
+    #[arg(long, value_enum, default_value_t = Epoll::Shared, value_name = "WAY")]
+    pub(crate) epoll: Epoll,
 
     /// Zygix: the NIC. `tap:NAME` makes that TAP device; `shm:PATH` meets another Zygix at a Unix socket
     #[arg(long, value_name = "NIC", default_value = "tap:zx0")]
@@ -239,6 +225,16 @@ pub(crate) enum Stack {
     Zygix,
     /// Linux sockets: an epoll loop and a listener per thread
     LinuxPartitioned,
+    /// Linux sockets: one pool of connections, served by whichever thread is free
+    LinuxFloating,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Epoll {
+    /// All wait at one epoll instance
+    Shared,
+    /// Each waits at its own, woken one at a time by EPOLLEXCLUSIVE
+    Exclusive,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -331,7 +327,9 @@ mod tests {
             ("kv --nic wifi:0", "no NIC of the kind wifi"),
             ("kv --addr 198.18.0.0/24", "take another"),
             ("kv --pin 1,1", "named twice"),
-            ("kv --stack bsd", "linux-partitioned"),
+            ("kv --stack bsd", "linux-floating"),
+            ("spin --batch 0", "0 is not in"),
+            ("kv --epoll poll", "exclusive"),
             ("tea", "unrecognized subcommand"),
         ] {
             let said = serve(line).unwrap_err();

@@ -6,22 +6,28 @@
 //! | `values.rs` | sizes, addresses, lists of cores, NICs as they are written there |
 //! | `serve.rs` | `serve`: an application on a stack |
 //! | `serve_zygix.rs` | ... on the dataplane |
-//! | `ping.rs` | `ping`: a client on an shm wire |
+//! | `load/` | `load`: load on a server; agents that make it |
 //! | `control.rs` | a server's ready line, its counters, its end |
 //! | `demo/` | `demo`: two servers, one load, a table |
+//! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
+//! | `report.rs` | `report`: a page of results |
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line makes no sense.
+//! Exit codes: 0 done, 1 failed, 2 the command line makes no sense; `load` has more of them.
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
+mod bench_args;
 mod control;
 mod demo;
-mod ping;
+mod load;
+mod report;
 mod serve;
 mod serve_zygix;
 mod values;
 
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
@@ -44,12 +50,18 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&serve),
-        Command::Ping(ping) => ping::run(&ping),
+        Command::Load(load) => crate::load::run(&load),
         Command::Demo(demo) => demo::run(&demo),
+        Command::Bench(bench) => crate::bench::run(&bench),
+        Command::Report(report) => crate::report::run(&report),
     };
     let Err(e) = done else { return ExitCode::SUCCESS };
-    eprintln!("zygix: {}", one_line(&e));
-    ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "zygix: {}", one_line(&e));
+    match e.downcast_ref::<load::Verdict>() {
+        Some(verdict) => ExitCode::from(verdict.code),
+        None => ExitCode::from(if e.is::<Usage>() { 2 } else { 1 }),
+    }
 }
 
 /// The error and its causes on one line.

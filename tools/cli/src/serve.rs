@@ -7,7 +7,7 @@ use units::Nanos;
 use zygix::Service;
 
 use crate::Usage;
-use crate::args::{self, App, EchoMode, IdlePolicy, On, Serve, Stack, Steering};
+use crate::args::{self, App, EchoMode, Epoll, IdlePolicy, On, Serve, Stack, Steering};
 use crate::control::{Control, ServerStats};
 use crate::serve_zygix::{self, ZygixOptions};
 use crate::values::{HostAddress, Network, NicUri};
@@ -15,8 +15,14 @@ use crate::values::{HostAddress, Network, NicUri};
 /// Where Zygix lives unless told otherwise: in the benchmarking range.
 const ADDRESS: Network = Network { address: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
 
+/// Descriptors of a server beside its connections'.
+const SPARE_FILES: u64 = 128;
+
 /// Connections beyond the limit that are let in to be told so.
 const TURNED_AWAY: usize = 64;
+
+/// Bound of a batch of Zygix, unless told otherwise.
+const BATCH: u16 = 64;
 
 /// `zygix serve`.
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<()> {
@@ -30,6 +36,7 @@ pub(crate) fn run(serve: &Serve) -> anyhow::Result<()> {
             };
             launch(Arc::new(Echo::new(mode)), "echo", args.port, mode == Mode::Echo, &args.on)
         }
+        App::Spin(args) => launch(Arc::new(spin::Service), "spin", args.port, true, &args.on),
     }
 }
 
@@ -51,7 +58,7 @@ fn store(args: &args::Kv) -> Result<Kv, Usage> {
 fn launch<S: Service>(service: Arc<S>, name: &'static str, port: u16, datagrams: bool, on: &On) -> anyhow::Result<()> {
     check_pins(on)?;
     match on.stack {
-        Stack::LinuxPartitioned => on_linux(service, name, port, datagrams, on),
+        Stack::LinuxPartitioned | Stack::LinuxFloating => on_linux(service, name, port, datagrams, on),
         Stack::Zygix => {
             let options = zygix_options(name, port, datagrams, on)?;
             serve_zygix::run(service, options, Control::new(on.supervised, on.verbose))
@@ -79,16 +86,12 @@ fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool,
             );
         }
     }
+    let (config, stack) = linux_config(port, datagrams, on)?;
+    // What the limit refuses is refused when a connection comes, and counted.
+    let _ = sys::limit::allow_open_files(u64::from(on.conn_limit) + SPARE_FILES);
     let control = Control::new(on.supervised, on.verbose);
-    let config = linux::Config {
-        threads: on.threads.into(),
-        cores: on.pin.clone().unwrap_or_default().0,
-        batch: on.batch.into(),
-        datagrams,
-        ..linux::Config::new(SocketAddr::new(on.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))
-    };
     let report = linux::serve_ready(service, &config, &|| control.stopping(), |running| {
-        let line = format!("{name} at {} on Linux sockets, {} thread(s)", running.addr, config.threads);
+        let line = format!("{name} at {} on {stack}, {} thread(s)", running.addr, config.threads);
         control.ready(&line, move || linux_stats(&running.counters));
     })?;
     if control.wants_counters() {
@@ -98,6 +101,30 @@ fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool,
     }
     control.finished(&format!("served: {report}"));
     Ok(())
+}
+
+/// What the command line says of a Linux stack, and the stack's name.
+fn linux_config(port: u16, datagrams: bool, on: &On) -> Result<(linux::Config, &'static str), Usage> {
+    let addr = SocketAddr::new(on.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port);
+    let (config, stack) = match (on.stack, on.epoll) {
+        (Stack::LinuxFloating, Epoll::Shared) => {
+            (linux::Config::floating(addr, linux::Sharing::Shared), "linux-floating")
+        }
+        (Stack::LinuxFloating, Epoll::Exclusive) => {
+            (linux::Config::floating(addr, linux::Sharing::Exclusive), "linux-floating")
+        }
+        (_, Epoll::Exclusive) => return Err(Usage("--epoll is linux-floating's: add --stack linux-floating".into())),
+        (_, Epoll::Shared) => (linux::Config::new(addr), "linux-partitioned"),
+    };
+    let config = linux::Config {
+        threads: on.threads.into(),
+        cores: on.pin.clone().unwrap_or_default().0,
+        batch: on.batch.map_or(config.batch, usize::from),
+        tuned: on.tuned,
+        datagrams,
+        ..config
+    };
+    Ok((config, stack))
 }
 
 /// A thread that waits in `epoll_wait` uses no CPU time: nothing is idle polling.
@@ -115,6 +142,10 @@ fn linux_stats(counters: &[Arc<linux::Counters>]) -> ServerStats {
 }
 
 fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Result<ZygixOptions, Usage> {
+    if on.tuned || on.epoll != Epoll::Shared {
+        let option = if on.tuned { "--tuned" } else { "--epoll" };
+        return Err(Usage(format!("{option} is the Linux stacks': add --stack linux-floating or linux-partitioned")));
+    }
     let addr = match (on.addr, on.listen) {
         (addr, None) => addr.unwrap_or(ADDRESS),
         (Some(addr), Some(IpAddr::V4(l))) if l == addr.address => addr,
@@ -154,7 +185,7 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         threads: on.threads,
         pin: on.pin.clone().unwrap_or_default().0,
         max_conns: on.conn_limit as usize + TURNED_AWAY + on.conn_limit as usize / 8,
-        batch: on.batch.into(),
+        batch: on.batch.unwrap_or(BATCH).into(),
         spin: on.idle == IdlePolicy::Spin,
         software_steering: on.steering == Steering::Software,
         rto_min: Nanos::from_millis(on.rto_min.into()),
@@ -195,9 +226,30 @@ mod tests {
             ("--host-addr 198.18.1.1/24", "no neighbour"),
             ("--nic shm:/run/wire --netns blue", "--netns"),
             ("--nic shm:/run/wire --host-addr 198.18.0.1/24", "not on an shm wire"),
+            ("--tuned", "the Linux stacks'"),
+            ("--epoll exclusive", "the Linux stacks'"),
         ] {
             let said = options(line).unwrap_err();
             assert!(said.contains(complaint), "{line}: {said}");
         }
+    }
+
+    #[test]
+    fn a_linux_stack_is_configured_by_its_name() {
+        let config = |line: &str| {
+            let cli = Cli::parse_from(format!("zygix serve spin {line}").split_whitespace());
+            let Command::Serve(Serve { app: App::Spin(spin) }) = cli.command else { unreachable!("it was written") };
+            linux_config(spin.port, true, &spin.on).map_err(|e| e.0)
+        };
+        let (plain, name) = config("--stack linux-partitioned").unwrap();
+        assert_eq!((plain.mode, plain.batch, name), (linux::Mode::Partitioned, 64, "linux-partitioned"));
+        assert_eq!((plain.addr.port(), plain.tuned), (7008, false));
+        let (floating, name) = config("--stack linux-floating -t 3 --tuned").unwrap();
+        let mode = linux::Mode::Floating(linux::Sharing::Shared);
+        assert_eq!((floating.mode, floating.batch, floating.threads, name), (mode, 1, 3, "linux-floating"));
+        assert!(floating.tuned);
+        let (exclusive, _) = config("--stack linux-floating --epoll exclusive --batch 8").unwrap();
+        assert_eq!((exclusive.mode, exclusive.batch), (linux::Mode::Floating(linux::Sharing::Exclusive), 8));
+        assert!(config("--stack linux-partitioned --epoll exclusive").unwrap_err().contains("linux-floating"));
     }
 }

@@ -2,16 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `net.rs` | namespaces and links, which end with the process |
-//! | `child.rs` | a server process |
-//! | `account.rs` | what a request costs the server |
 //! | `bench.rs` | slices of load, in alternation; what they came to |
 //! | `report.rs` | the table, the JSON object |
+//!
+//! Namespaces, processes and the accounting are the crate `lab`'s.
 
-mod account;
 mod bench;
-mod child;
-mod net;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -21,15 +17,20 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use units::Nanos;
 
-use account::{Accounting, Billing};
 use bench::{Bench, Plan};
-use child::Server;
-use net::Net;
+use lab::account::Accounting;
+use lab::net::{Link, Net, PREFIX};
+use lab::server::Server;
 
 use crate::args::Demo;
 
 /// The port that both servers listen on.
 const PORT: u16 = 11211;
+
+/// The TAP, with Zygix at its other end.
+const ZYGIX: Link = Link(0);
+/// The veth pair, with the Linux server.
+const LINUX: Link = Link(1);
 
 /// `zygix demo`.
 pub(crate) fn run(demo: &Demo) -> Result<()> {
@@ -57,21 +58,16 @@ fn write_json(path: &Path, object: &Value) -> Result<()> {
 fn measure(demo: &Demo) -> Result<report::Outcome> {
     let progress = Progress::new();
     progress.say("setting up");
-    let cores = sys::thread::allowed_cores()?;
     // Namespaces before the first thread: a user namespace takes a process of one thread.
-    let net = Net::build(demo.null)?;
-    let (load_core, server_core) = choose(&cores);
-    let accounting = Accounting { load_core, server_core, billing: Billing::detect()? };
+    let net = Net::build("the demo")?;
+    let accounting = Accounting::here()?;
+    let core = accounting.server_core;
 
-    let linux = net.at_server(|| start_linux("linux", net::LINUX, server_core))?;
-    let zygix = if demo.null {
-        net.at_server(|| start_linux("second linux", net::ZYGIX, server_core))?
-    } else {
-        start_zygix(server_core)?
-    };
+    let linux = start_linux(&net, "linux", LINUX, core)?;
+    let zygix = if demo.null { start_linux(&net, "second linux", ZYGIX, core)? } else { start_zygix(core)? };
     let ready = [zygix.ready.clone(), linux.ready.clone()];
     let plan = Plan::new(Nanos::from_secs(demo.seconds.into()));
-    let mut bench = Bench::new(plan, accounting, [zygix, linux], demo)?;
+    let mut bench = Bench::new(plan.clone(), accounting, [zygix, linux], demo)?;
     let rounds = bench.run(&progress)?;
     progress.say("ending");
     bench.end()?;
@@ -88,30 +84,17 @@ fn measure(demo: &Demo) -> Result<report::Outcome> {
     })
 }
 
-/// A core for the load and one for the servers: the first two that do not share a core's execution units, if there are such.
-fn choose(cores: &[usize]) -> (usize, usize) {
-    let load = cores.first().copied().unwrap_or(0);
-    let siblings = siblings(load);
-    let other = cores.iter().skip(1).find(|c| !siblings.contains(c)).or(cores.get(1));
-    (load, other.copied().unwrap_or(load))
-}
-
-/// Hardware threads of the same core.
-fn siblings(core: usize) -> Vec<usize> {
-    let path = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
-    let list = std::fs::read_to_string(path).unwrap_or_default();
-    list.trim().parse::<crate::values::Cores>().map(|c| c.0).unwrap_or_default()
-}
-
-fn start_linux(name: &'static str, address: std::net::Ipv4Addr, core: usize) -> Result<Server> {
-    let args = format!("--stack linux-partitioned -l {address} -p {PORT} --pin {core}");
-    Server::start(name, &words(&args))
+/// A Linux server at the far end of a veth pair that is made for it.
+fn start_linux(net: &Net, name: &str, link: Link, core: usize) -> Result<Server> {
+    net.veth(link)?;
+    let args = format!("--stack linux-partitioned -l {} -p {PORT} --pin {core}", link.server());
+    net.at_server(|| Server::ours(name, "kv", &words(&args)))
 }
 
 fn start_zygix(core: usize) -> Result<Server> {
-    let (tap, addr, host, prefix) = (net::TAP, net::ZYGIX, net::TAP_HOST, net::PREFIX);
-    let args = format!("--nic tap:{tap} --addr {addr}/{prefix} --host-addr {host}/{prefix} -p {PORT} --pin {core}");
-    Server::start("zygix", &words(&args))
+    let (tap, addr, host) = (ZYGIX.tap(), ZYGIX.server(), ZYGIX.host());
+    let args = format!("--nic tap:{tap} --addr {addr}/{PREFIX} --host-addr {host}/{PREFIX} -p {PORT} --pin {core}");
+    Server::ours("zygix", "kv", &words(&args))
 }
 
 fn words(line: &str) -> Vec<String> {
@@ -142,17 +125,5 @@ impl Progress {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_load_and_the_servers_share_a_core_only_if_there_is_one() {
-        assert_eq!(choose(&[5]), (5, 5));
-        let (load, server) = choose(&sys::thread::allowed_cores().unwrap());
-        assert_eq!(load == server, sys::thread::allowed_cores().unwrap().len() == 1);
     }
 }

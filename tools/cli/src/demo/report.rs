@@ -1,10 +1,11 @@
 use std::fmt::Write;
 
+use lab::account::{Accounting, Billing, Cost};
+use lab::stats::median;
 use load::Errors;
 use serde_json::{Value, json};
 
-use super::account::{Accounting, Billing, Cost};
-use super::bench::{Plan, Round, Rounds, STACKS, median};
+use super::bench::{Plan, Round, Rounds, STACKS};
 
 /// What the demo came to.
 pub(crate) struct Outcome {
@@ -21,12 +22,12 @@ pub(crate) struct Outcome {
 /// A figure of a round.
 type Figure = fn(&Round) -> f64;
 
-const RPS: Figure = |r| r.closed.rps();
+const RPS: Figure = |r| r.closed.achieved_rps();
 const P50: Figure = |r| r.open.p50().0 as f64 / 1e3;
 const P99: Figure = |r| r.open.p99().0 as f64 / 1e3;
 const P999: Figure = |r| r.open.p999().0 as f64 / 1e3;
 const SERVER: Figure = |r| r.open_cost.total();
-const CLIENT: Figure = |r| r.open.cpu.0 as f64 / 1e3 / r.open.requests.max(1) as f64;
+const CLIENT: Figure = |r| r.open.cpu.0 as f64 / 1e3 / r.open.sent.max(1) as f64;
 
 impl Outcome {
     /// Everything that went wrong, on both sides.
@@ -102,7 +103,7 @@ impl Outcome {
              (19 B keys, 2 B values, 99.8 % GET), every reply checked. Latency at equal load, from the intended send time.",
             self.plan.rounds, self.connections, self.depth
         )];
-        if a.load_core == a.server_core {
+        if a.shared() {
             notes.push(
                 "One core for everything: the kernel's receive work cannot be told apart and is left out.".into(),
             );
@@ -185,7 +186,7 @@ fn round_json(r: &Round) -> Value {
         "p50_us": P50(r),
         "p99_us": P99(r),
         "server_us_per_request": SERVER(r),
-        "open_loop_requests": r.open.requests,
+        "open_loop_requests": r.open.completed,
         "client_lateness_p99_us": r.open.lateness.value_at_quantile(0.99) as f64 / 1e3,
         "closed_loop_p50_us": r.closed.p50().0 as f64 / 1e3,
         "closed_loop_p99_us": r.closed.p99().0 as f64 / 1e3,

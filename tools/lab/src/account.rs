@@ -27,14 +27,14 @@ use anyhow::{Context, Result};
 use sys::clock;
 use units::Nanos;
 
-use super::child::Usage;
+use crate::server::Usage;
 
 /// The unit of /proc/stat: USER_HZ is 100 on every architecture that Rust's standard library runs on.
 const JIFFY: u64 = 10_000_000;
 
 /// Where the kernel puts the time of softirqs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Billing {
+pub enum Billing {
     /// Into the thread they interrupt; /proc/stat samples them.
     Thread,
     /// Apart (`IRQ_TIME_ACCOUNTING`); /proc/stat has them to the nanosecond.
@@ -44,7 +44,10 @@ pub(crate) enum Billing {
 impl Billing {
     /// Tries it: datagrams that a thread sends to itself are received in softirqs within `send`, so that a good part of
     /// its time on the core is missing in its CPU time if they are billed apart. 30 ms.
-    pub(crate) fn detect() -> Result<Billing> {
+    ///
+    /// # Errors
+    /// Loopback is down.
+    pub fn detect() -> Result<Billing> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.connect(socket.local_addr()?)?;
         let mut buffer = [0; 64];
@@ -73,11 +76,14 @@ fn waited() -> Nanos {
 
 /// Softirq time of each core since the machine started.
 #[derive(Clone, Debug)]
-pub(crate) struct Softirqs(Vec<(usize, Nanos)>);
+pub struct Softirqs(Vec<(usize, Nanos)>);
 
 impl Softirqs {
     /// Reads /proc/stat.
-    pub(crate) fn read() -> Result<Softirqs> {
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn read() -> Result<Softirqs> {
         let text = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         Ok(Softirqs(parse(&text)))
     }
@@ -100,7 +106,10 @@ fn parse(stat: &str) -> Vec<(usize, Nanos)> {
 
 /// What a hypervisor took from this machine since it started, and all the time there was, summed over cores: the
 /// eighth number of the `cpu` line, and the sum of the first eight.
-pub(crate) fn stolen() -> Result<(Nanos, Nanos)> {
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn stolen() -> Result<(Nanos, Nanos)> {
     let text = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
     let times: Vec<u64> = line.split_ascii_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
@@ -109,39 +118,60 @@ pub(crate) fn stolen() -> Result<(Nanos, Nanos)> {
 
 /// Which cores, and how the kernel bills.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Accounting {
-    pub(crate) load_core: usize,
-    pub(crate) server_core: usize,
-    pub(crate) billing: Billing,
+pub struct Accounting {
+    /// Where the load runs.
+    pub load_core: usize,
+    /// Where the servers run. The same one on a machine with a single core.
+    pub server_core: usize,
+    /// How the kernel bills softirqs.
+    pub billing: Billing,
 }
 
 /// Everything that is read at either end of a window.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    pub(crate) at: Nanos,
-    pub(crate) requests: u64,
-    pub(crate) usage: Usage,
-    pub(crate) softirqs: Softirqs,
+pub struct Reading {
+    /// When, on the monotonic clock.
+    pub at: Nanos,
+    /// Requests answered so far.
+    pub requests: u64,
+    /// What the server has used so far.
+    pub usage: Usage,
+    /// What the kernel has.
+    pub softirqs: Softirqs,
 }
 
 /// What a number of requests cost the server; sums over windows.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub(crate) struct Cost {
+pub struct Cost {
     /// Requests answered.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Length of the windows.
-    pub(crate) wall: Nanos,
+    pub wall: Nanos,
     /// Thread time, idle polling subtracted.
-    pub(crate) threads: Nanos,
+    pub threads: Nanos,
     /// Idle polling.
-    pub(crate) idle: Nanos,
+    pub idle: Nanos,
     /// Kernel time on the server's behalf outside of its threads.
-    pub(crate) kernel: Nanos,
+    pub kernel: Nanos,
 }
 
 impl Accounting {
+    /// On the cores that [`choose`](crate::cores::choose) picks of those that we may use.
+    ///
+    /// # Errors
+    /// sched_getaffinity(2); loopback is down.
+    pub fn here() -> Result<Accounting> {
+        let (load_core, server_core) = crate::cores::choose(&sys::thread::allowed_cores()?);
+        Ok(Accounting { load_core, server_core, billing: Billing::detect()? })
+    }
+
+    /// Whether load and servers share the only core.
+    pub fn shared(&self) -> bool {
+        self.load_core == self.server_core
+    }
+
     /// What happened between two readings.
-    pub(crate) fn cost(&self, from: &Reading, to: &Reading) -> Cost {
+    pub fn cost(&self, from: &Reading, to: &Reading) -> Cost {
         let softirq = |core| to.softirqs.of(core) - from.softirqs.of(core);
         let mut kernel = Nanos::ZERO;
         // On a single core one softirq looks like another: the client's, which the server's thread has paid already, and
@@ -165,7 +195,7 @@ impl Accounting {
 
 impl Cost {
     /// Adds another window.
-    pub(crate) fn add(&mut self, other: &Cost) {
+    pub fn add(&mut self, other: &Cost) {
         self.requests += other.requests;
         self.wall += other.wall;
         self.threads += other.threads;
@@ -174,18 +204,18 @@ impl Cost {
     }
 
     /// Microseconds of `span` per request.
-    pub(crate) fn per_request(&self, span: Nanos) -> f64 {
+    pub fn per_request(&self, span: Nanos) -> f64 {
         span.0 as f64 / 1e3 / self.requests.max(1) as f64
     }
 
     /// Server time per request in microseconds.
-    pub(crate) fn total(&self) -> f64 {
+    pub fn total(&self) -> f64 {
         self.per_request(self.threads + self.kernel)
     }
 
     /// The standard error of the kernel's part in microseconds per request, if it was sampled by ticks of 4 ms: that of
     /// a share estimated from independent looks, and the rounding of /proc/stat.
-    pub(crate) fn kernel_error(&self) -> f64 {
+    pub fn kernel_error(&self) -> f64 {
         let tick = 4e6;
         let looks = (self.wall.0 as f64 / tick).max(1.0);
         let share = (self.kernel.0 as f64 / self.wall.0.max(1) as f64).clamp(0.0, 1.0);

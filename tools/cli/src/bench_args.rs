@@ -1,0 +1,227 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use lab::kinds::{Extent, truth};
+use units::Nanos;
+
+/// `zygix bench`.
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) kind: Kind,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Kind {
+    /// The same applications on all stacks: requests/s at p99 <= 500 us, unloaded latency, server time per request.
+    #[command(after_help = "\
+Echo (64 B; 1 connection, 100, 100 with four requests outstanding each) and a key-value store (Facebook's USR and
+ETC) on Zygix over a TAP, and on Linux sockets over a veth pair: linux-partitioned (an epoll loop per thread),
+linux-floating (one pool of connections), and Debian's memcached if it is installed. One server core, one core for
+the client, which is ordinary Linux sockets in every row. The stacks take turns, window by window.
+
+Needs root, or a user namespace. With 2 seconds a point it takes at most a quarter of an hour.
+
+Examples:
+  sudo zygix bench stacks --out results               results/stacks.json and results/index.html
+  sudo zygix bench stacks --seconds 2 --json stacks.json
+  sudo zygix bench stacks --rows usr,echo-1x1+zygix   rows that have one of these words, or several joined by +")]
+    Stacks(Stacks),
+    /// One message at a time, 64 B to 1 MB: latency and bandwidth of linux-partitioned and of Zygix over TAP and shm
+    Pingpong(Plain),
+    /// 1 to 1024 messages per connection, closed by RST: connections/s and messages/s
+    Churn(Plain),
+    /// Messages of 64 B to 8 KB: messages/s and Gbit/s
+    Sizes(Plain),
+    /// Batch bounds from 1 to 64: p99 against throughput of Zygix
+    Batch(Plain),
+    /// Work of known length on both Linux stacks: the highest load with p99 <= 10 S, against what theory allows
+    Spin(Plain),
+    /// The load generator against known truth: an M/M/1 queue and its closed form, and a server that freezes
+    #[command(after_help = "\
+With the default of 400 000 requests at loads of 0.3 and 0.7 it takes about three and a half minutes.
+
+Example:
+  sudo zygix bench truth --requests 100k --out results")]
+    Truth(Truth),
+    /// All of the above, one after the other, into one folder
+    #[command(after_help = "\
+Says how long it will take before it begins, and the rest before each bench.
+
+Example:
+  sudo zygix bench all --seconds 2 --out results     results/index.html has everything")]
+    All(All),
+}
+
+/// What every bench takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Measuring {
+    /// Seconds per measured point
+    #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+
+    /// How often each point is measured: medians are given, with the lowest and the highest
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeats: u32,
+
+    /// Records in the store (k and m are thousands and millions)
+    #[arg(long, value_name = "N", default_value = "100k", value_parser = records)]
+    pub(crate) records: u32,
+
+    /// Write the result to FILE as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// File the result in DIR, and draw all results that are there into DIR/index.html
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stacks {
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+
+    /// Only some rows: words of applications, stacks, wires and workloads, `,` for or, `+` for and
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) rows: Option<String>,
+
+    /// The Linux stack in Zygix's place: what the method shows when there is no difference.
+    #[arg(long, hide = true)]
+    pub(crate) null: bool,
+}
+
+/// A bench without options of its own.
+#[derive(Args, Debug)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+
+    /// Hardly anything, in a second or two: that it runs, not what it says.
+    #[arg(long, hide = true)]
+    tiny: bool,
+}
+
+impl Plain {
+    /// How much is run.
+    pub(crate) fn extent(&self) -> Extent {
+        if self.tiny { Extent::Tiny } else { Extent::Full }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Truth {
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+
+    /// The queue's mean service time
+    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = service)]
+    service: Nanos,
+
+    /// Requests to the queue at each load (k and m are thousands and millions)
+    #[arg(long, value_name = "N", default_value = "400k", value_parser = requests)]
+    requests: u64,
+}
+
+impl Truth {
+    /// The queue that is asked for.
+    pub(crate) fn queue(&self) -> truth::Queue {
+        truth::Queue { service: self.service, requests: self.requests }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct All {
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+}
+
+/// `zygix report`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Takes what `zygix bench --json` and `zygix load --json` have written. The page needs nothing but itself.
+
+Example:
+  zygix report results -o results.html")]
+pub(crate) struct Report {
+    /// The folder with the results
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// The page [default: DIR/index.html]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.05..=3600.0).contains(&s) => Ok(s),
+        _ => Err("write seconds, from 0.05 to 3600".into()),
+    }
+}
+
+fn service(text: &str) -> Result<Nanos, String> {
+    let span = load::draw::parse_span(text)?;
+    let sane = Nanos::from_micros(1)..=Nanos::from_millis(10);
+    if sane.contains(&span) { Ok(span) } else { Err("write a time from 1us to 10ms, such as 100us".into()) }
+}
+
+fn requests(text: &str) -> Result<u64, String> {
+    match load::draw::parse_rate(text) {
+        Ok(n) if (1000.0..=1e9).contains(&n) => Ok(n as u64),
+        _ => Err("write a number from 1k to 1000m, such as 400k".into()),
+    }
+}
+
+fn records(text: &str) -> Result<u32, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'm') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(factor));
+    // A store of 1 GB holds no more of ETC's.
+    number.filter(|n| (1..=2_000_000).contains(n)).ok_or_else(|| "write a number up to 2m, such as 100k".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn stacks(line: &str) -> Result<Stacks, String> {
+        match Cli::try_parse_from(format!("zygix bench stacks {line}").split_whitespace()) {
+            Ok(Cli { command: Command::Bench(Bench { kind: Kind::Stacks(stacks) }) }) => Ok(stacks),
+            Ok(_) => unreachable!("`bench stacks` was written"),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_queue_of_truth_can_be_chosen() {
+        let queue = |line: &str| match Cli::try_parse_from(format!("zygix bench truth {line}").split_whitespace()) {
+            Ok(Cli { command: Command::Bench(Bench { kind: Kind::Truth(truth) }) }) => Ok(truth.queue()),
+            Ok(_) => unreachable!("`bench truth` was written"),
+            Err(e) => Err(e.to_string()),
+        };
+        assert_eq!(queue("").unwrap(), truth::Queue::default());
+        let queue_of = queue("--service 1ms --requests 10k").unwrap();
+        assert_eq!((queue_of.service, queue_of.requests), (Nanos::from_millis(1), 10_000));
+        for bad in ["--service 0", "--service 1s", "--service fast", "--requests 0", "--requests many"] {
+            assert!(queue(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bench_has_defaults_and_limits() {
+        let plain = stacks("").unwrap().measuring;
+        assert_eq!((plain.seconds, plain.repeats, plain.records), (5.0, 3, 100_000));
+        assert_eq!(stacks("--records 1m").unwrap().measuring.records, 1_000_000);
+        for bad in ["--seconds 0", "--seconds inf", "--seconds x", "--repeats 0", "--records 0", "--records 5t"] {
+            assert!(stacks(bad).is_err(), "{bad}");
+        }
+    }
+}
