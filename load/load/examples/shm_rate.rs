@@ -38,8 +38,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("round {round}: {:.0}/s, p50 {p50:.1} us, p99 {p99:.1} us, {}", o.achieved_rps(), o.errors);
         let o = load.run(&Window::new(Pace::poisson(o.achieved_rps() * 0.5), Nanos::from_secs(1)))?;
         let (p50, p99) = (o.p50().0 as f64 / 1e3, o.p99().0 as f64 / 1e3);
-        println!("   open: {:.0}/s, p50 {p50:.1} us, p99 {p99:.1} us, {}, late p50 {} p99 {} ns", o.achieved_rps(), o.errors,
-            o.lateness.value_at_quantile(0.5), o.lateness.value_at_quantile(0.99));
+        println!(
+            "   open: {:.0}/s, p50 {p50:.1} us, p99 {p99:.1} us, {}, late p50 {} p99 {} ns",
+            o.achieved_rps(),
+            o.errors,
+            o.lateness.value_at_quantile(0.5),
+            o.lateness.value_at_quantile(0.99)
+        );
     }
     drop(load);
     dataplane.stop();

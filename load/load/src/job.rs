@@ -67,7 +67,13 @@ pub(crate) struct Job {
 
 impl Job {
     /// A window of load.
-    pub(crate) fn run(window: &Window, start: Nanos, depth: usize, probe: bool, arrivals: Option<(Arrivals, f64)>) -> Job {
+    pub(crate) fn run(
+        window: &Window,
+        start: Nanos,
+        depth: usize,
+        probe: bool,
+        arrivals: Option<(Arrivals, f64)>,
+    ) -> Job {
         let opens = start + window.warmup;
         let closes = opens + window.window;
         Job {

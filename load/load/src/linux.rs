@@ -10,9 +10,9 @@ use sys::wait::EventFd;
 use sys::{clock, socket};
 use units::Nanos;
 
-use crate::{LoadError, Spec};
 use crate::engine::{Engine, Wire};
 use crate::spec::Hangup;
+use crate::{LoadError, Spec};
 
 /// Token of the bell that an order rings.
 const BELL: u64 = u64::MAX;

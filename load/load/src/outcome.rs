@@ -188,6 +188,16 @@ impl Outcome {
         self.quantile(0.999)
     }
 
+    /// The `q`-quantile of the median slice: half of the slices of the window were no worse. A disturbance that comes in pieces (a
+    /// hypervisor's, say) is in some slices and shifts this little, while it may rule the quantile of all requests together; so would a
+    /// server's own, if it is rare. Needs slices that were kept; without, it is the quantile of all requests.
+    pub fn typical(&self, q: f64) -> Nanos {
+        let kept = self.slices.iter().filter_map(|s| s.latency.as_ref()).filter(|h| !h.is_empty());
+        let mut each: Vec<u64> = kept.map(|h| h.value_at_quantile(q)).collect();
+        each.sort_unstable();
+        each.get(each.len() / 2).map_or_else(|| self.quantile(q), |v| Nanos(*v))
+    }
+
     /// Which side could not keep up with an open loop, if one could not: replies came at less than 98 % of the rate of requests,
     /// or some never came. It is the client if it was late with most requests, and not because their connections were full: that is
     /// the server's doing. A closed loop has no rate to keep up with.
@@ -399,6 +409,7 @@ mod tests {
         assert_eq!((rest.offered, rest.completed, rest.window), (3, 3, Nanos(20)));
         assert_eq!((rest.latency.max(), all.latency.max()), (7, 900));
         assert_eq!(rest.slices.len(), 2);
+        assert_eq!((all.typical(0.99), all.quantile(0.99)), (Nanos(7), Nanos(900)));
     }
 
     #[test]

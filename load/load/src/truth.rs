@@ -132,7 +132,8 @@ fn an_mm1_server_shows_its_closed_form() {
     for load in [0.3, 0.7] {
         // 100 us of service on average; 420 000 requests at least.
         let rate = load * 1e4;
-        let o = run(&spec(2000, 4, "exp:100us"), &open(rate, (420_000.0 / rate) as u64), &mut World::new(fcfs), on_time);
+        let o =
+            run(&spec(2000, 4, "exp:100us"), &open(rate, (420_000.0 / rate) as u64), &mut World::new(fcfs), on_time);
         assert_eq!(o.errors.total(), 0);
         assert!(o.completed > 400_000 && o.saturated().is_none());
         for q in [0.5, 0.99] {
@@ -150,7 +151,11 @@ fn a_freeze_of_100_ms_is_shown_in_full() {
     let frozen = |at: Nanos, free_at: Nanos, time: Nanos| {
         let begin = at.max(free_at);
         let phase = Nanos(begin.0 % 1_000_000_000);
-        Some(if phase < Nanos::from_millis(100) { begin - phase + Nanos::from_millis(100) + time } else { begin + time })
+        Some(if phase < Nanos::from_millis(100) {
+            begin - phase + Nanos::from_millis(100) + time
+        } else {
+            begin + time
+        })
     };
     // With one connection of depth 1 nearly all of them are never sent while it stands still: they count all the same.
     for (connections, depth) in [(1, 1), (100, 4)] {

@@ -235,6 +235,7 @@ fn records_are_stored_before_they_are_asked_for() {
     load.preload().unwrap();
     assert_eq!(load.live().stored.get(), 500);
     let full = server(|n, b| if n == 3 { Some(b"SERVER_ERROR out of memory\r\n".to_vec()) } else { stored(n, b) });
-    let error = Load::linux(&Spec { target: full, depth: 1, ..spec }, &Place::default()).unwrap().preload().unwrap_err();
+    let error =
+        Load::linux(&Spec { target: full, depth: 1, ..spec }, &Place::default()).unwrap().preload().unwrap_err();
     assert!(error.to_string().contains("does not store records"), "{error}");
 }

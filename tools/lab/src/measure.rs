@@ -4,20 +4,21 @@
 //! end of each slice. Requests are counted by the same readings as the time, so that it does not matter if these come a
 //! little late.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use anyhow::Result;
 use load::{Load, LoadError, Outcome, Window};
-use sys::clock;
+use sys::clock::{self, ThreadClock};
 use units::Nanos;
 
 use crate::Interrupted;
 use crate::account::{Accounting, Cost, Reading, Softirqs};
-use crate::noise::{self, Noise, Watch};
+use crate::noise::{self, Noise, Runner, Watch};
 use crate::server::Server;
 
 /// The slices by which noise is looked for, where the window is long enough for that.
-const SLICE: Nanos = Nanos::from_millis(100);
+const SLICE: Nanos = Nanos::from_millis(25);
 
 /// A window is cut into at least so many slices, so that discarding one does not discard much of it.
 const SLICES: u64 = 10;
@@ -37,9 +38,9 @@ pub struct Point {
 }
 
 impl Point {
-    /// More than half of the slices were noisy: nothing was left out, and the latencies say nothing.
+    /// Too many of the slices were noisy ([`noise::VOID_SHARE`]): nothing was left out, and the latencies say nothing.
     pub fn void(&self) -> bool {
-        self.noise.share() > 0.5
+        self.noise.share() > noise::VOID_SHARE
     }
 
     /// The share of the window during which the server's threads did something else than poll in vain.
@@ -53,7 +54,7 @@ impl Point {
     }
 }
 
-/// The length of the slices of such a window: 100 ms, less in a short one, more in one of more than 30 s.
+/// The length of the slices of such a window: 25 ms, less in a short one, more in one of more than 7 s.
 pub fn slice_of(window: Nanos) -> Nanos {
     SLICE.min(Nanos(window.0 / SLICES)).max(Nanos(window.0.div_ceil(SLICES_MAX))).max(Nanos(1))
 }
@@ -63,7 +64,7 @@ pub fn slice_of(window: Nanos) -> Nanos {
 /// # Errors
 /// [`Interrupted`]; the load's and the server's.
 pub fn point(load: &mut Load, server: &mut Server, accounting: &Accounting, window: &Window) -> Result<Point> {
-    let mut watch = Watch::new(threads(load, server), window.slice);
+    let mut watch = watch(load, server, accounting, window.slice);
     let slices = window.window.0 / window.slice.0.max(1);
     let (outcome, cost) = costed(load, server, accounting, window, |opens| {
         watch.read();
@@ -75,9 +76,22 @@ pub fn point(load: &mut Load, server: &mut Server, accounting: &Accounting, wind
     let noisy = watch.noisy();
     let waited = watch.waits().iter().map(|w| w.0).sum();
     let noise = Noise { slices, discarded: noisy.len() as u64, waited: Nanos(waited) };
-    let keep_all = noisy.is_empty() || noise.share() > 0.5;
+    let keep_all = noisy.is_empty() || noise.share() > noise::VOID_SHARE;
     let outcome = if keep_all { outcome } else { outcome.without(&noisy) };
     Ok(Point { outcome, cost, noise })
+}
+
+/// Follows the threads of both sides, and their cores where each side has one of its own.
+fn watch(load: &Load, server: &Server, accounting: &Accounting, slice: Nanos) -> Watch {
+    let watch = Watch::new(threads(load, server), slice);
+    let cores: BTreeSet<usize> =
+        noise::threads_of(server.pid()).into_iter().filter_map(|tid| noise::pinned(server.pid(), tid)).collect();
+    let alone = cores.len() == 1 && cores.contains(&accounting.server_core) && !accounting.shared();
+    if !alone {
+        return watch;
+    }
+    let clients = load.tids().into_iter().map(|tid| Runner::Thread(ThreadClock::of(tid))).collect();
+    watch.core(accounting.load_core, clients).core(accounting.server_core, vec![Runner::Process(server.clock())])
 }
 
 /// Threads of both sides: process and thread ids.
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn slices_fit_their_window() {
-        for (window_ms, slice_ms) in [(100, 10), (999, 99), (1000, 100), (30_000, 100), (60_000, 200)] {
+        for (window_ms, slice_ms) in [(100, 10), (199, 19), (250, 25), (7_000, 25), (60_000, 200)] {
             let slice = slice_of(Nanos::from_millis(window_ms));
             assert_eq!(slice.millis(), slice_ms, "{window_ms}");
             assert!(Nanos::from_millis(window_ms).0.div_ceil(slice.0) <= SLICES_MAX);

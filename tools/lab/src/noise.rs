@@ -8,23 +8,37 @@
 //! Waiting for one's own kind is no noise: when the kernel moves softirqs into its thread `ksoftirqd`, or a server has
 //! several threads on one core, that belongs to what is measured. The time that these ran on the same core is taken off.
 //!
-//! What a hypervisor takes is not seen in the run queue. `/proc/stat` has it in steps of 10 ms; it is reported, not used.
+//! What a hypervisor takes is not seen in the run queue, and `/proc/stat` has it in steps of 10 ms only. But a core on which
+//! nothing else runs is either idle (cpuidle counts that to the microsecond) or runs what is measured (whose CPU clock leaves out
+//! what the hypervisor took): what of a slice is neither is *missing*. A slice of which more than [`MISSING_SHARE`] is missing on
+//! a measured core is noisy, and so is the one after it, which has the backlog to serve. See docs/decisions/0010.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
+use sys::clock::{self, ThreadClock};
+use sys::process::ProcessClock;
 use units::Nanos;
 
 use crate::account;
 use crate::stats::Spread;
 
-/// A slice is noisy when a measured thread waited for more than this share of it: 1 ms of 100.
-pub const WAIT_SHARE: f64 = 0.01;
+/// A slice is noisy when a measured thread waited for more than this share of it: 0.6 ms of 25. Reading the counts takes a tenth of
+/// that.
+pub const WAIT_SHARE: f64 = 0.025;
+
+/// A slice is noisy when more than this share of it is missing on a core: 0.5 ms of 25.
+pub const MISSING_SHARE: f64 = 0.02;
+
+/// A window is void when more than this share of its slices is noisy.
+pub const VOID_SHARE: f64 = 0.75;
 
 /// A thread that ran for less than this share of the window is not under measurement: it waits for commands, say.
 const ACTIVE_SHARE: f64 = 0.01;
 
-/// Above this share of discarded slices a machine is called noisy; above half, too noisy.
+/// Above this share of discarded slices a machine is called noisy; above [`VOID_SHARE`], too noisy.
 const QUIET: f64 = 0.02;
 
 /// A ratio whose range is narrower than this is good enough for every question asked here.
@@ -44,9 +58,10 @@ fn parse(text: &str) -> Option<Sched> {
 }
 
 /// One thread's counts at each reading.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Track {
-    path: String,
+    /// Its schedstat, held open: opening costs more than reading.
+    file: Option<File>,
     /// The core that it is pinned to.
     core: Option<usize>,
     /// Its waiting counts as noise. (That of `ksoftirqd` does not: it only explains the waiting of others.)
@@ -54,9 +69,67 @@ struct Track {
     at: Vec<Sched>,
 }
 
+/// What runs on a measured core.
+#[derive(Clone, Copy, Debug)]
+pub enum Runner {
+    /// A whole process.
+    Process(ProcessClock),
+    /// A thread of this process.
+    Thread(ThreadClock),
+}
+
+impl Runner {
+    fn ran(self) -> Option<Nanos> {
+        match self {
+            Runner::Process(clock) => clock.read().ok(),
+            Runner::Thread(clock) => clock.read().ok(),
+        }
+    }
+}
+
+/// A core that belongs to what is measured.
+#[derive(Debug)]
+struct Core {
+    /// The files in which cpuidle counts, in microseconds.
+    idle: Vec<File>,
+    runners: Vec<Runner>,
+    /// At each reading: the time, and how much of it was idle or run by what is measured. `None` where one of them cannot be told.
+    at: Vec<Option<(Nanos, Nanos)>>,
+}
+
+impl Core {
+    fn new(core: usize, runners: Vec<Runner>) -> Core {
+        let states = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}/cpuidle")).into_iter().flatten().flatten();
+        let files = states.filter_map(|s| File::open(s.path().join("time")).ok());
+        Core { idle: files.collect(), runners, at: Vec::new() }
+    }
+
+    fn read(&mut self) {
+        let idle = |file: &File| again(file)?.trim().parse().ok().map(Nanos::from_micros);
+        let idle: Option<u64> = self.idle.iter().map(|f| idle(f).map(|n| n.0)).sum();
+        let ran: Option<u64> = self.runners.iter().map(|r| r.ran().map(|n| n.0)).sum();
+        self.at.push(idle.zip(ran).map(|(idle, ran)| (clock::now(), Nanos(idle + ran))));
+    }
+
+    /// What is missing of each slice, beyond what is usual: the way into sleep and out of it is counted by nobody, and takes some per
+    /// cent, now more and now less, where a server sleeps after every request. Usual is what is within four median deviations of the
+    /// window's median.
+    fn missing(&self) -> Vec<Nanos> {
+        let of = |pair: &[Option<(Nanos, Nanos)>]| match pair {
+            [Some((from, known)), Some((to, then))] => (*to - *from) - (*then - *known),
+            _ => Nanos::ZERO,
+        };
+        let all: Vec<Nanos> = self.at.windows(2).map(of).collect();
+        let median = middle(all.iter().map(|m| m.0).collect());
+        let deviation = middle(all.iter().map(|m| m.0.abs_diff(median)).collect());
+        all.into_iter().map(|missing| missing - Nanos(median + 4 * deviation)).collect()
+    }
+}
+
 /// Follows a number of threads through a window, slice by slice.
 pub struct Watch {
     tracks: Vec<Track>,
+    cores: Vec<Core>,
     slice: Nanos,
 }
 
@@ -65,7 +138,7 @@ impl Watch {
     /// by name.
     pub fn new(threads: impl IntoIterator<Item = (u32, u32)>, slice: Nanos) -> Watch {
         let track = |(pid, tid)| Track {
-            path: format!("/proc/{pid}/task/{tid}/schedstat"),
+            file: File::open(format!("/proc/{pid}/task/{tid}/schedstat")).ok(),
             core: pinned(pid, tid),
             measured: true,
             at: Vec::new(),
@@ -76,19 +149,26 @@ impl Watch {
         cores.dedup();
         for core in cores {
             if let Some(pid) = named(&format!("ksoftirqd/{core}")) {
-                let path = format!("/proc/{pid}/schedstat");
-                tracks.push(Track { path, core: Some(core), measured: false, at: Vec::new() });
+                let file = File::open(format!("/proc/{pid}/schedstat")).ok();
+                tracks.push(Track { file, core: Some(core), measured: false, at: Vec::new() });
             }
         }
-        Watch { tracks, slice }
+        Watch { tracks, cores: Vec::new(), slice }
+    }
+
+    /// Follows a core, too, on which nothing runs but these.
+    pub fn core(mut self, core: usize, runners: Vec<Runner>) -> Watch {
+        self.cores.push(Core::new(core, runners));
+        self
     }
 
     /// Reads all counts: once at the window's start and at the end of every slice. About 10 us a thread.
     pub fn read(&mut self) {
+        self.cores.iter_mut().for_each(Core::read);
         for t in &mut self.tracks {
             // A thread that has ended stands still.
             let last = t.at.last().copied().unwrap_or_default();
-            let now = fs::read_to_string(&t.path).ok().and_then(|text| parse(&text));
+            let now = t.file.as_ref().and_then(|f| parse(&again(f)?));
             t.at.push(now.unwrap_or(last));
         }
     }
@@ -100,10 +180,35 @@ impl Watch {
 
     /// The noisy ones of the slices: their numbers, ascending.
     pub fn noisy(&self) -> Vec<usize> {
-        let limit = Nanos((self.slice.0 as f64 * WAIT_SHARE) as u64);
-        let waits = self.waits();
-        waits.iter().enumerate().filter(|(_, w)| **w > limit).map(|(i, _)| i).collect()
+        let share = |share: f64| Nanos((self.slice.0 as f64 * share) as u64);
+        let mut noisy = BTreeSet::new();
+        noisy.extend(over(&self.waits(), share(WAIT_SHARE)));
+        for core in &self.cores {
+            let missing = core.missing();
+            for i in over(&missing, share(MISSING_SHARE)) {
+                noisy.extend([i, i + 1].into_iter().filter(|i| *i < missing.len()));
+            }
+        }
+        noisy.into_iter().collect()
     }
+}
+
+/// The median; zero of nothing.
+fn middle(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+/// What a file of the kernel's says now: a line of numbers.
+fn again(file: &File) -> Option<String> {
+    let mut line = [0; 128];
+    let n = file.read_at(&mut line, 0).ok()?;
+    Some(String::from_utf8_lossy(&line[..n]).into_owned())
+}
+
+/// The places of those above the limit.
+fn over(times: &[Nanos], limit: Nanos) -> Vec<usize> {
+    times.iter().enumerate().filter(|(_, t)| **t > limit).map(|(i, _)| i).collect()
 }
 
 fn waits(tracks: &[Track], slice: Nanos) -> Vec<Nanos> {
@@ -135,7 +240,7 @@ fn named(name: &str) -> Option<u32> {
 }
 
 /// The core that a thread is pinned to, if it is one only.
-fn pinned(pid: u32, tid: u32) -> Option<usize> {
+pub fn pinned(pid: u32, tid: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     list.trim().parse().ok()
@@ -190,11 +295,11 @@ impl Noise {
 
     /// In words for people: whether the figures can be believed.
     ///
-    /// `quiet`; `noisy: 12 % of slices discarded`; `too noisy for this question: ...` when more than half were discarded,
+    /// `quiet`; `noisy: 12 % of slices discarded`; `too noisy for this question: ...` when more than three quarters were discarded,
     /// or when a question is not answered.
     pub fn verdict(&self, questions: &[Question]) -> String {
         let percent = self.share() * 100.0;
-        if self.share() > 0.5 {
+        if self.share() > VOID_SHARE {
             return format!("too noisy for this question: {percent:.0} % of slices would have to be discarded");
         }
         let open: Vec<String> = questions.iter().filter(|q| !q.answered()).map(open_question).collect();
@@ -255,11 +360,52 @@ mod tests {
             let last = at[at.len() - 1];
             at.push(Sched { ran: last.ran + ms(*ran), waited: last.waited + ms(*waited) });
         }
-        Track { path: String::new(), core: Some(core), measured, at }
+        Track { file: None, core: Some(core), measured, at }
     }
 
-    fn watch(tracks: &[Track]) -> Watch {
-        Watch { tracks: tracks.to_vec(), slice: SLICE }
+    fn watch(tracks: impl IntoIterator<Item = Track>) -> Watch {
+        Watch { tracks: tracks.into_iter().collect(), cores: Vec::new(), slice: SLICE }
+    }
+
+    /// A core by what was known of each slice, in ms.
+    fn core(known: &[u64]) -> Core {
+        let mut at = vec![Some((ms(5000), ms(70)))];
+        for k in known {
+            let (now, sum) = at.last().copied().flatten().unwrap();
+            at.push(Some((now + SLICE, sum + ms(*k))));
+        }
+        Core { idle: Vec::new(), runners: Vec::new(), at }
+    }
+
+    #[test]
+    fn what_a_hypervisor_took_is_missing_and_its_backlog_is_noise_too() {
+        let mut w = watch([]);
+        w.cores = vec![core(&[99, 99, 99, 60, 99, 99]), core(&[100, 100, 100, 100, 100, 90])];
+        assert_eq!(w.noisy(), [3, 4, 5]);
+        // Where the kernel does not count idle time nothing is known to be missing.
+        w.cores[0].at[4] = None;
+        assert_eq!(w.noisy(), [5], "{:?}", w.cores[0].missing());
+        // Where some of it is missing in every slice, now more and now less, only what stands out is noise.
+        w.cores = vec![core(&[90, 80, 95, 85, 90, 82, 20, 88, 91, 84])];
+        assert_eq!(w.noisy(), [6, 7]);
+    }
+
+    #[test]
+    fn a_core_is_idle_or_runs_what_is_measured() {
+        let here = std::thread::spawn(|| {
+            let core = *sys::thread::allowed_cores().unwrap().last().unwrap();
+            sys::thread::pin(core).unwrap();
+            let mut core = Core::new(core, vec![Runner::Thread(ThreadClock::current())]);
+            core.read();
+            let until = clock::thread_cpu() + ms(5);
+            while clock::thread_cpu() < until {}
+            core.read();
+            (core.at[0].zip(core.at[1]), core.missing()[0])
+        });
+        let (known, missing) = here.join().unwrap();
+        if let Some(((from, known), (to, then))) = known {
+            assert!(then - known >= ms(5) && missing == Nanos::ZERO, "{:?}", to - from);
+        }
     }
 
     #[test]
@@ -272,11 +418,11 @@ mod tests {
 
     #[test]
     fn a_slice_is_noisy_when_any_measured_thread_waited() {
-        let server = track(1, true, &[(50, 0), (50, 1), (50, 2), (50, 0)]);
+        let server = track(1, true, &[(50, 0), (50, 2), (50, 2), (50, 0)]);
         let client = track(0, true, &[(100, 0), (100, 0), (97, 3), (60, 40)]);
-        let w = watch(&[server, client]);
-        assert_eq!(w.waits(), [ms(0), ms(1), ms(3), ms(40)]);
-        assert_eq!(w.noisy(), [2, 3], "1 ms of 100 is let pass");
+        let w = watch([server, client]);
+        assert_eq!(w.waits(), [ms(0), ms(2), ms(3), ms(40)]);
+        assert_eq!(w.noisy(), [2, 3], "2 ms of 100 are let pass");
     }
 
     #[test]
@@ -284,20 +430,19 @@ mod tests {
         let client = track(0, true, &[(90, 10), (90, 10), (90, 10)]);
         let softirqs = track(0, false, &[(10, 80), (2, 0), (0, 0)]);
         let elsewhere = track(1, false, &[(50, 0), (50, 0), (50, 0)]);
-        let tracks = [client, softirqs, elsewhere];
-        assert_eq!(watch(&tracks).waits(), [ms(0), ms(8), ms(10)]);
+        let mut w = watch([client, softirqs, elsewhere]);
+        assert_eq!(w.waits(), [ms(0), ms(8), ms(10)]);
         // Where it runs is not known: nothing explains its waiting.
-        let [floating, softirqs, elsewhere] = tracks;
-        let floating = Track { core: None, ..floating };
-        assert_eq!(watch(&[floating, softirqs, elsewhere]).waits(), [ms(10); 3]);
+        w.tracks[0].core = None;
+        assert_eq!(w.waits(), [ms(10); 3]);
     }
 
     #[test]
     fn threads_that_hardly_run_are_not_measured() {
         let waits_for_commands = track(1, true, &[(0, 30), (1, 30)]);
         let server = track(1, true, &[(50, 0), (50, 0)]);
-        assert_eq!(watch(&[server, waits_for_commands]).noisy(), [0usize; 0]);
-        assert_eq!(watch(&[]).noisy(), [0usize; 0]);
+        assert_eq!(watch([server, waits_for_commands]).noisy(), [0usize; 0]);
+        assert_eq!(watch([]).noisy(), [0usize; 0]);
     }
 
     #[test]
@@ -319,7 +464,7 @@ mod tests {
         let question = |median, low, high| Question { what: "a against b".into(), ratio: Spread { median, low, high } };
         assert_eq!(noise(2).verdict(&[]), "quiet");
         assert_eq!(noise(12).verdict(&[question(0.5, 0.4, 0.6)]), "noisy: 12 % of slices discarded");
-        assert!(noise(51).verdict(&[]).starts_with("too noisy for this question: 51 %"));
+        assert!(noise(76).verdict(&[]).starts_with("too noisy for this question: 76 %"));
         let open = noise(0).verdict(&[question(1.1, 0.9, 1.3), question(1.01, 0.99, 1.03)]);
         assert!(open.starts_with("too noisy for this question: a against b: ratios from 0.90 to 1.30 around 1.10"));
         assert!(!open.contains("1.01"), "{open}");

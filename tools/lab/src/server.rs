@@ -117,6 +117,11 @@ impl Server {
         self.child.id()
     }
 
+    /// The CPU clock of all its threads.
+    pub fn clock(&self) -> ProcessClock {
+        self.clock
+    }
+
     /// CPU time so far, and how much of it was idle polling.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ impl Sample {
         Sample {
             rps: point.outcome.achieved_rps(),
             p50: us(0.5),
-            p99: us(0.99),
+            p99: point.outcome.typical(0.99).0 as f64 / 1e3,
             busy: point.server_busy(),
             saturated: point.outcome.saturated(),
             void: point.void(),

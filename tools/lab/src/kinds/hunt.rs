@@ -60,7 +60,7 @@ pub struct Tried {
     pub rate: f64,
     /// Rightly answered.
     pub achieved: f64,
-    /// The latency at the objective's quantile, in microseconds.
+    /// The latency at the objective's quantile in the median slice, in microseconds.
     pub latency_us: f64,
     /// Which side broke the objective, if it was broken.
     pub broke: Option<Side>,
@@ -76,7 +76,7 @@ impl Tried {
         Tried {
             rate,
             achieved: point.outcome.achieved_rps(),
-            latency_us: point.outcome.quantile(slo.quantile).0 as f64 / 1e3,
+            latency_us: point.outcome.typical(slo.quantile).0 as f64 / 1e3,
             broke: broke(&point.outcome, slo),
             void: point.void(),
             wrong: point.outcome.errors.wrong,
@@ -87,25 +87,31 @@ impl Tried {
 /// Which side broke the objective, if it was broken. Where nobody was saturated, it was the client if its own lateness is a good
 /// part of the limit.
 fn broke(outcome: &Outcome, slo: &Slo) -> Option<Side> {
-    let late = outcome.lateness.value_at_quantile(slo.quantile) > slo.limit.0 / 2;
-    let missed = outcome.quantile(slo.quantile) > slo.limit;
-    let by_latency = if late { Side::Client } else { Side::Server };
-    outcome.saturated().or(missed.then_some(by_latency))
+    let late = outcome.lateness.value_at_quantile(0.9) > slo.limit.0 / 2;
+    let missed = outcome.typical(slo.quantile) > slo.limit || !kept_up(outcome);
+    missed.then_some(if late { Side::Client } else { Side::Server })
 }
 
-/// What a window says to the search.
+/// Whether replies came at the rate of requests: to 5 %, since a slice that is left out takes its replies with it and leaves
+/// those that came late.
+fn kept_up(outcome: &Outcome) -> bool {
+    let errors = outcome.errors.total() as f64;
+    outcome.answered_in_window as f64 >= 0.95 * outcome.offered as f64 && errors <= 0.001 * outcome.offered as f64
+}
+
+/// What a window says to the search: slices are its samples, and half of them may be above the limit ([`Outcome::typical`]).
 fn vote(point: &Point, slo: &Slo) -> search::Point {
     if point.void() {
         return search::Point::void();
     }
     let outcome = &point.outcome;
-    let samples = outcome.latency.len();
-    let errors = outcome.errors.total();
+    let each = outcome.slices.iter().filter_map(|s| s.latency.as_ref()).filter(|h| !h.is_empty());
+    let above: Vec<bool> = each.map(|h| h.value_at_quantile(slo.quantile) > slo.limit.0).collect();
     search::Point {
-        latency: outcome.quantile(slo.quantile),
-        ok_rate: outcome.saturated().is_none() && errors as f64 <= 0.001 * outcome.offered as f64,
-        samples,
-        above: samples - outcome.latency.count_between(0, slo.limit.0).min(samples),
+        latency: outcome.typical(slo.quantile),
+        ok_rate: kept_up(outcome),
+        samples: above.len() as u64,
+        above: above.iter().filter(|above| **above).count() as u64,
         void: false,
     }
 }
@@ -142,7 +148,7 @@ pub fn hunt(
     how: &Hunt<'_>,
 ) -> Result<Vec<Hunted>> {
     let mut hunts: Vec<(Search, Slo, Vec<Tried>)> =
-        configs.into_iter().map(|config| (Search::new(config.clone()), config.slo, Vec::new())).collect();
+        configs.into_iter().map(|config| (by_slices(&config), config.slo, Vec::new())).collect();
     let mut going = true;
     while going {
         going = false;
@@ -158,6 +164,11 @@ pub fn hunt(
         }
     }
     Ok(hunts.into_iter().map(|(search, _, tried)| Hunted { found: search.result(), tried }).collect())
+}
+
+/// The search of such votes: the objective's limit for half of the slices.
+fn by_slices(config: &SearchConfig) -> Search {
+    Search::new(SearchConfig { slo: Slo { quantile: 0.5, ..config.slo }, ..config.clone() })
 }
 
 /// Windows as the points of a curve of latency against requests answered, by rising rate; it ends with the first that is above `top`
@@ -176,10 +187,10 @@ pub fn curve(tried: &[Tried], top: f64) -> Vec<Dot> {
         let x = median(group.iter().map(|t| t.achieved));
         let Some(y) = Spread::of(group.iter().map(|t| t.latency_us)) else { continue };
         points.push(if n > 1 { Dot::spread(x, y.median, y.low, y.high) } else { Dot::new(x, y.median) });
-        if y.median > top {
-            break;
-        }
     }
+    // One above the end of the axis shows where the curve leaves it.
+    let inside = points.iter().rposition(|p| p.y <= top).map_or(0, |last| last + 1);
+    points.truncate(inside + 1);
     points
 }
 

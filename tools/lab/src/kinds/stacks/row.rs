@@ -60,7 +60,7 @@ pub(super) struct Equal {
 impl Latency {
     pub(super) fn of(point: &Point) -> Latency {
         let us = |q| point.outcome.quantile(q).0 as f64 / 1e3;
-        Latency { p50: us(0.5), p99: us(0.99), void: point.void() }
+        Latency { p50: us(0.5), p99: point.outcome.typical(0.99).0 as f64 / 1e3, void: point.void() }
     }
 }
 

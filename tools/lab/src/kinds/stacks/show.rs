@@ -57,7 +57,7 @@ fn note(row: &Row) -> Option<String> {
     if row.errors > 0 {
         notes.push(format!("{} errors where none should be", row.errors));
     }
-    if row.noise.share() > 0.5 {
+    if row.noise.share() > crate::noise::VOID_SHARE {
         notes.push(format!("too noisy: {:.0} % of slices", row.noise.share() * 100.0));
     } else if row.unsure() {
         notes.push("not sure: some windows were too noisy, or a search ran out of them".into());
@@ -96,6 +96,11 @@ pub(super) fn notes(rows: &[Row], plan: &Plan) -> Vec<String> {
              intended send time; {SLO} is searched in windows of {:.1} s, to {:.0} %.",
             plan.step.as_secs_f64(),
             super::contest::PRECISION * 100.0
+        ),
+        format!(
+            "p99, searched or shown, is that of the median slice of {} ms: half of the slices were no worse. What a hypervisor takes \
+             comes in pieces, and on a busy host rules the p99 of all requests together on any stack.",
+            crate::measure::slice_of(plan.step).millis()
         ),
         "Server time is CPU time of the server's threads less idle polling, plus softirq time on the client's core, where the \
          kernel does a veth server's receive work; at the same open-loop load on all stacks of a workload."
@@ -270,7 +275,7 @@ pub(super) fn text(rows: &[Row]) -> String {
     }
     let _ = write!(
         t,
-        "\nreq/s: the most at {SLO}. p50, p99: unloaded. server: us per request at equal load, and against {}.",
+        "\nreq/s: the most at {SLO} (of the median slice). p50, p99: unloaded. server: us per request at equal load, and against {}.",
         REFERENCE.name()
     );
     t
