@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dataplane::{Dataplane, Idle, RunnerConfig};
 use load::requests::{Echo, Workload};
-use load::{Load, Pace, Place, Spec, Window, ZygixNet};
+use load::{Load, Outcome, Pace, Place, Spec, Window, ZygixNet};
 use netstack::StackConfig;
 use nic::Nic;
 use units::Nanos;
@@ -32,21 +32,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = Spec { connections, depth, ..Spec::new(workload, (server, 7).into()) };
     let net = ZygixNet { mac: config(2).mac, ip: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
     let mut load = Load::zygix(&spec, &Place { cores: vec![0], spin: true }, far, net)?;
-    for round in 0..5 {
-        let o = load.run(&Window::new(Pace::Closed, Nanos::from_secs(1)))?;
-        let (p50, p99) = (o.p50().0 as f64 / 1e3, o.p99().0 as f64 / 1e3);
-        println!("round {round}: {:.0}/s, p50 {p50:.1} us, p99 {p99:.1} us, {}", o.achieved_rps(), o.errors);
-        let o = load.run(&Window::new(Pace::poisson(o.achieved_rps() * 0.5), Nanos::from_secs(1)))?;
-        let (p50, p99) = (o.p50().0 as f64 / 1e3, o.p99().0 as f64 / 1e3);
-        println!(
-            "   open: {:.0}/s, p50 {p50:.1} us, p99 {p99:.1} us, {}, late p50 {} p99 {} ns",
-            o.achieved_rps(),
-            o.errors,
-            o.lateness.value_at_quantile(0.5),
-            o.lateness.value_at_quantile(0.99)
-        );
+    println!("64 B echo, {connections} connection(s), depth {depth}, one server core, one client core, shm wire (emulated)");
+    for _ in 0..5 {
+        let closed = load.run(&Window::new(Pace::Closed, Nanos::from_secs(1)))?;
+        println!("closed loop   {}", line(&closed));
+        let half = Pace::poisson(closed.achieved_rps() * 0.5);
+        println!("half of that  {}", line(&load.run(&Window::new(half, Nanos::from_secs(1)))?));
     }
     drop(load);
     dataplane.stop();
     Ok(())
+}
+
+fn line(o: &Outcome) -> String {
+    let us = |n: u64| n as f64 / 1e3;
+    let late = us(o.lateness.value_at_quantile(0.99));
+    let (rate, p50, p99) = (o.achieved_rps(), us(o.p50().0), us(o.p99().0));
+    format!("{rate:>9.0}/s  p50 {p50:>7.1} us  p99 {p99:>8.1} us  client late by {late:.1} us at p99, {}", o.errors)
 }

@@ -59,13 +59,27 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// A document, held to the schema that is published.
+fn document(path: &Path) -> Value {
+    let schema = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/zygix-bench-1.schema.json")));
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let document = read(path);
+    let complaints: Vec<String> =
+        validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    let mut more = document.clone();
+    more["extra"] = 1.into();
+    assert!(!validator.is_valid(&more), "the schema lets everything pass");
+    document
+}
+
 #[test]
 fn the_same_stack_twice_gives_a_whole_document_and_a_page() {
     let dir = Scratch::new("whole");
     let rows = "usr+linux-partitioned,usr+zygix";
     let Some(out) = null_bench("the_same_stack_twice_gives_a_whole_document_and_a_page", &dir.0, rows) else { return };
     assert!(out.status.success(), "{}", text(&out.stderr));
-    let document = read(&dir.0.join("stacks.json"));
+    let document = document(&dir.0.join("stacks.json"));
     assert_eq!((&document["schema"], &document["kind"]), (&"zygix-bench-1".into(), &"stacks".into()));
     assert_eq!((&document["repeats"], &document["seconds_per_point"]), (&2.into(), &0.1.into()));
     assert!(document["command"].as_str().unwrap().starts_with("zygix bench stacks --null"));
@@ -141,7 +155,7 @@ fn every_bench_runs_and_all_are_drawn() {
     for (kind, figures, series) in
         [("pingpong", 2, 3), ("churn", 2, 3), ("sizes", 2, 4), ("batch", 2, 2), ("spin", 2, 3), ("truth", 2, 2)]
     {
-        let document = read(&dir.0.join(format!("{kind}.json")));
+        let document = document(&dir.0.join(format!("{kind}.json")));
         assert_eq!((&document["schema"], &document["kind"]), (&"zygix-bench-1".into(), &kind.into()));
         let drawn = document["figures"].as_array().unwrap();
         assert_eq!(drawn.len(), figures, "{kind}: {said}");
