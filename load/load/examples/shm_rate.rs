@@ -32,7 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = Spec { connections, depth, ..Spec::new(workload, (server, 7).into()) };
     let net = ZygixNet { mac: config(2).mac, ip: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
     let mut load = Load::zygix(&spec, &Place { cores: vec![0], spin: true }, far, net)?;
-    println!("64 B echo, {connections} connection(s), depth {depth}, one server core, one client core, shm wire (emulated)");
+    println!(
+        "64 B echo, {connections} connection(s), depth {depth}, one server core, one client core, shm wire (emulated)"
+    );
     for _ in 0..5 {
         let closed = load.run(&Window::new(Pace::Closed, Nanos::from_secs(1)))?;
         println!("closed loop   {}", line(&closed));
