@@ -100,7 +100,7 @@ fn kept_up(outcome: &Outcome) -> bool {
 }
 
 /// What a window says to the search: slices are its samples, and half of them may be above the limit ([`Outcome::typical`]).
-fn vote(point: &Point, slo: &Slo) -> search::Point {
+pub(super) fn vote(point: &Point, slo: &Slo) -> search::Point {
     if point.void() {
         return search::Point::void();
     }
@@ -167,7 +167,7 @@ pub fn hunt(
 }
 
 /// The search of such votes: the objective's limit for half of the slices.
-fn by_slices(config: &SearchConfig) -> Search {
+pub(super) fn by_slices(config: &SearchConfig) -> Search {
     Search::new(SearchConfig { slo: Slo { quantile: 0.5, ..config.slo }, ..config.clone() })
 }
 

@@ -7,8 +7,8 @@
 use anyhow::{Result, bail};
 use load::draw::ServiceTimes;
 use load::requests::{Spin, Workload};
-use load::search::{self, Search, SearchConfig, Slo};
-use load::{Pace, Place};
+use load::search::{Search, SearchConfig, Slo};
+use load::{Pace, Place, Window};
 use queueing::{Question, max_load};
 use report::{Axis, Column, Figure, Series, Style, Table};
 use serde_json::json;
@@ -16,6 +16,7 @@ use sys::clock;
 use units::Nanos;
 
 use super::grid::{Extent, START, at, cells, columns, remarks, skip, text, times};
+use super::hunt;
 use super::side::{Shape, Side, Way};
 use super::{Asked, Finding, alternate, finish, went_through};
 use crate::account::Accounting;
@@ -38,9 +39,11 @@ const THREADS: [usize; 2] = [1, 2];
 /// Many, so that a random one is hardly ever still busy, and threads that own some of them own about as many.
 const CONNECTIONS: u32 = 512;
 
-/// A window's share of the point that was asked for, and the least number of service times that it lasts.
+/// A window's share of the point that was asked for. It has at least so many slices, and a slice so many service times: each has a
+/// p99 of its own.
 const SHARE: f64 = 0.04;
-const WORKS: u64 = 2000;
+const SLICES: usize = 8;
+const WORKS: u64 = 1000;
 
 /// The search comes as close.
 const PRECISION: f64 = 0.04;
@@ -87,7 +90,7 @@ impl Scope {
 
     fn window(&self, mean: Nanos) -> Nanos {
         let length = self.extent.window(&self.asked, SHARE);
-        if self.extent == Extent::Tiny { length } else { length.max(Nanos(mean.0 * WORKS)) }
+        if self.extent == Extent::Tiny { length } else { length.max(times(slice(mean), SLICES)) }
     }
 
     /// What all searches for one law and one mean take at most.
@@ -238,7 +241,7 @@ fn search_once(
     let full = |s: &Server| s.threads as f64 / mean.as_secs_f64();
     let tries = scope.tries[usize::from(round > 0)];
     let mut searches: Vec<Search> =
-        servers.iter().zip(&*found).map(|(s, f)| Search::new(bracket(slo, full(s), f, tries))).collect();
+        servers.iter().zip(&*found).map(|(s, f)| hunt::by_slices(&bracket(slo, full(s), f, tries))).collect();
     let mut over = vec![false; servers.len()];
     while over.contains(&false) {
         for i in alternate(servers.len(), round) {
@@ -252,7 +255,7 @@ fn search_once(
             match window(lab, server, &law, rate, scope.window(mean)) {
                 Ok(point) => {
                     server.side.errors += point.outcome.errors.wrong;
-                    searches[i].tell(rate, vote(&point, &slo));
+                    searches[i].tell(rate, hunt::vote(&point, &slo));
                 }
                 Err(e) if e.is::<Interrupted>() => return Err(e),
                 Err(e) => skip(lab, &mut server.side, &format!("{e:#}")),
@@ -284,30 +287,21 @@ fn shape(law: &ServiceTimes) -> Shape {
     Shape::new(Workload::Spin(Spin::new(law.clone())), CONNECTIONS, 1)
 }
 
+/// The length of a slice.
+fn slice(mean: Nanos) -> Nanos {
+    Nanos(mean.0 * WORKS).max(Nanos::from_millis(25))
+}
+
 fn window(lab: &mut Lab, server: &mut Server, law: &ServiceTimes, rate: f64, length: Nanos) -> Result<Point> {
     let (load, contender) = server.side.ready(lab, &shape(law))?;
     // Threads that share a core wait for each other all the time, which is no noise.
     let load_core = if server.shared { lab.accounting.server_core } else { lab.accounting.load_core };
     let accounting = Accounting { load_core, ..lab.accounting };
-    let point = measure::point(load, &mut contender.server, &accounting, &Lab::window(Pace::poisson(rate), length))?;
+    let window = Lab::window(Pace::poisson(rate), length);
+    let slice = slice(law.mean()).max(window.slice).min(length);
+    let point = measure::point(load, &mut contender.server, &accounting, &Window { slice, ..window })?;
     lab.noise.add(&point.noise);
     Ok(point)
-}
-
-/// What a window says to the search.
-fn vote(point: &Point, slo: &Slo) -> search::Point {
-    if point.void() {
-        return search::Point::void();
-    }
-    let outcome = &point.outcome;
-    let samples = outcome.latency.len();
-    search::Point {
-        latency: outcome.quantile(slo.quantile),
-        ok_rate: outcome.saturated().is_none() && outcome.errors.total() as f64 <= 0.001 * outcome.offered as f64,
-        samples,
-        above: samples - outcome.latency.count_between(0, slo.limit.0).min(samples),
-        void: false,
-    }
 }
 
 /// What theory allows, in per cent: by law and number of threads, one queue and a queue each.
@@ -442,9 +436,9 @@ mod tests {
     fn windows_hold_requests_enough() {
         let scope = Scope::new(&asked(5.0), Extent::Full);
         assert_eq!(scope.window(micros(10)), Nanos::from_millis(200));
-        assert_eq!(scope.window(micros(200)), Nanos::from_millis(400));
+        assert_eq!(scope.window(micros(200)), Nanos::from_millis(1600));
         let minutes = takes(&asked(5.0), Extent::Full).as_secs_f64() / 60.0;
-        assert!((2.0..10.0).contains(&minutes), "{minutes}");
+        assert!((2.0..20.0).contains(&minutes), "{minutes}");
         assert!(takes(&asked(5.0), Extent::Tiny) < Nanos::from_secs(10));
     }
 
