@@ -21,7 +21,7 @@ pub enum AnyDoc {
     Skipped(String),
 }
 
-/// All files `*.json` of the folder `dir`, in the order of their names; folders inside it are not entered.
+/// All files `*.json` of the folder `dir`: the comparison of stacks first, then by name; folders inside it are not entered.
 ///
 /// Files that are no results come as [`AnyDoc::Skipped`]. It is an error, in a sentence for people, if the folder cannot be read or holds no
 /// result at all.
@@ -35,13 +35,15 @@ pub fn load_dir(dir: &Path) -> Result<Vec<(PathBuf, AnyDoc)>> {
         }
     }
     paths.sort();
-    let docs: Vec<(PathBuf, AnyDoc)> = paths
+    let mut docs: Vec<(PathBuf, AnyDoc)> = paths
         .into_iter()
         .map(|path| {
             let doc = read(&path);
             (path, doc)
         })
         .collect();
+    // What most readers came for.
+    docs.sort_by_key(|(_, doc)| !matches!(doc, AnyDoc::Bench(d) if d.kind == "stacks"));
     let skipped: Vec<String> = docs
         .iter()
         .filter_map(|(path, doc)| match doc {

@@ -269,7 +269,7 @@ fn a_folder_is_read_and_strangers_are_named() {
     let names: Vec<_> = docs.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["a-load.json", "b-stacks.json", "binary.json", "broken.json", "list.json", "other.json", "wrong.json"]
+        ["b-stacks.json", "a-load.json", "binary.json", "broken.json", "list.json", "other.json", "wrong.json"]
     );
     assert_eq!(docs.iter().filter(|(_, doc)| matches!(doc, AnyDoc::Skipped(_))).count(), 5);
     let page = html(&docs);
