@@ -25,8 +25,8 @@ use units::Nanos;
 use crate::account;
 use crate::stats::Spread;
 
-/// A slice is noisy when a measured thread waited for more than this share of it: 0.6 ms of 25. Reading the counts takes a tenth of
-/// that.
+/// A slice is noisy when a measured thread waited for more than this share of it: 0.6 ms of 25. Reading the counts is
+/// part of it.
 pub const WAIT_SHARE: f64 = 0.025;
 
 /// A slice is noisy when more than this share of it is missing on a core: 0.5 ms of 25.
