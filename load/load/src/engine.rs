@@ -459,7 +459,10 @@ impl Engine {
                 l.ask(request);
                 soil(dirty, l, link);
                 self.underway += 1;
-            } else if self.waiting < WAITING_MAX {
+                continue;
+            }
+            job.held += 1;
+            if self.waiting < WAITING_MAX {
                 l.waiting.push_back(request);
                 self.waiting += 1;
                 self.underway += 1;

@@ -55,6 +55,8 @@ pub(crate) struct Job {
     pub(crate) give_up: Nanos,
     pub(crate) slices: Slices,
     pub(crate) lateness: Histogram<u64>,
+    /// Requests that found no place on their connection.
+    pub(crate) held: u64,
     pub(crate) errors: Errors,
     pub(crate) sent: u64,
     /// Right replies, within the window or not.
@@ -88,6 +90,7 @@ impl Job {
             give_up: closes + window.patience,
             slices: Slices::new(opens, window.window, window.slice, probe),
             lateness: histogram(),
+            held: 0,
             errors: Errors::default(),
             sent: 0,
             answered: 0,
@@ -164,6 +167,7 @@ impl Job {
         outcome.opened = self.opened;
         outcome.interrupted = self.interrupted;
         outcome.lateness = self.lateness;
+        outcome.held = self.held;
         outcome.cpu = sys::clock::thread_cpu() - self.cpu_before;
         self.slices.finish(window, self.keep, &mut outcome);
         outcome

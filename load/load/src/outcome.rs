@@ -123,6 +123,8 @@ pub struct Outcome {
     /// Open loop: how late requests were handed to the transport that no connection's depth held back, in nanoseconds: the
     /// client's own share of the latency.
     pub lateness: Histogram<u64>,
+    /// Open loop: requests that a connection's depth held back, the others; how late they were says nothing about the client.
+    pub held: u64,
     /// Latencies of the unloaded agent; empty without one.
     pub probe: Histogram<u64>,
     /// Connections that opened within the window.
@@ -150,6 +152,7 @@ impl Outcome {
             cpu: Nanos::ZERO,
             latency: histogram(),
             lateness: histogram(),
+            held: 0,
             probe: histogram(),
             opened: 0,
             slices: Vec::new(),
@@ -199,8 +202,8 @@ impl Outcome {
     }
 
     /// Which side could not keep up with an open loop, if one could not: replies came at less than 98 % of the rate of requests,
-    /// or some never came. It is the client if it was late with most requests, and not because their connections were full: that is
-    /// the server's doing. A closed loop has no rate to keep up with.
+    /// or some never came. It is the client if it was late with requests whose connections had room, and most had: full ones are the
+    /// server's doing. A closed loop has no rate to keep up with.
     pub fn saturated(&self) -> Option<Side> {
         if !self.open_loop || self.offered == 0 {
             return None;
@@ -212,7 +215,7 @@ impl Outcome {
         if !unanswered && !short {
             return None;
         }
-        let late = self.lateness.value_at_quantile(0.5) > LATE && 2 * self.lateness.len() > self.sent;
+        let late = self.lateness.value_at_quantile(0.5) > LATE && self.lateness.len() > self.held;
         Some(if late { Side::Client } else { Side::Server })
     }
 
@@ -225,6 +228,7 @@ impl Outcome {
         self.errors += other.errors;
         self.cpu += other.cpu;
         self.opened += other.opened;
+        self.held += other.held;
         self.interrupted |= other.interrupted;
         self.window = self.window.min(other.window);
         for (into, from) in [
@@ -270,7 +274,7 @@ impl Outcome {
         json!({
             "sent": self.sent, "offered": self.offered, "completed": self.completed,
             "answered_in_window": self.answered_in_window, "window": self.window.0, "cpu": self.cpu.0,
-            "opened": self.opened, "interrupted": self.interrupted, "open_loop": self.open_loop,
+            "opened": self.opened, "held": self.held, "interrupted": self.interrupted, "open_loop": self.open_loop,
             "errors": [e.wrong, e.lost, e.broken, e.unanswered, e.refused],
             "latency": counts(&self.latency), "lateness": counts(&self.lateness), "probe": counts(&self.probe),
             "slices": self.slices.iter().map(|s| json!([
@@ -315,6 +319,7 @@ impl Outcome {
             lateness: from_counts(&v["lateness"])?,
             probe: from_counts(&v["probe"])?,
             opened: number("opened")?,
+            held: number("held")?,
             slices: slices.collect::<Option<_>>()?,
             interrupted: v["interrupted"].as_bool()?,
             open_loop: v["open_loop"].as_bool()?,
@@ -440,7 +445,7 @@ mod tests {
         assert_eq!(o.saturated(), Some(Side::Server));
         (0..10).for_each(|_| record(&mut o.lateness, Nanos::from_millis(3)));
         assert_eq!(o.saturated(), Some(Side::Client));
-        o.sent = 10_000;
+        o.held = 11;
         assert_eq!(o.saturated(), Some(Side::Server), "most waited for their connections");
         o.open_loop = false;
         assert_eq!(o.saturated(), None);
