@@ -6,7 +6,7 @@ use units::Nanos;
 
 /// Who may talk to whom: equals. What a spec means may change with every release, and within one the number behind the
 /// plus sign does.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+1");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+2");
 
 /// The longest line from a coordinator: a spec may carry the values of a trace file.
 pub(crate) const ORDER_MAX: usize = 16 << 20;
