@@ -35,6 +35,12 @@ impl Ends {
     pub fn new() -> Ends {
         Ends { tail: Line(AtomicU32::new(0)), head: Line(AtomicU32::new(0)) }
     }
+
+    /// Whether frames seemed to wait a moment ago: for anybody who looks on.
+    #[inline]
+    pub fn waiting(&self) -> bool {
+        self.tail.0.load(Ordering::Relaxed) != self.head.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The end that fills slots. There is one per [`Ends`], and it always gets the same one.

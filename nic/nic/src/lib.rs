@@ -22,4 +22,4 @@ mod queue;
 pub use caps::{Caps, Steering};
 pub use frame::{CsumStart, Gso, RxFrame, RxPools, TxFrame, TxFull};
 pub use pcap::Pcap;
-pub use queue::{Nic, Queue, QueueCounters};
+pub use queue::{Nic, Queue, QueueCounters, RxHint};

@@ -18,7 +18,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::{Caps, Queue, QueueCounters, RxFrame, RxPools, TxFrame, TxFull};
+use crate::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 
 /// Bytes of a frame that are recorded at most.
 const SNAPLEN: usize = 65_535;
@@ -146,6 +146,10 @@ impl<Q: Queue> Queue for Pcap<Q> {
     #[inline]
     fn flush(&mut self) {
         self.queue.flush();
+    }
+
+    fn rx_hint(&self) -> RxHint {
+        self.queue.rx_hint()
     }
 
     fn wait_fd(&self) -> Option<RawFd> {

@@ -1,6 +1,7 @@
 use std::io;
 use std::ops::AddAssign;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use units::FlowGroupId;
 use wire::Tuple;
@@ -27,6 +28,10 @@ pub trait Nic {
     fn steering(&self) -> Steering;
 }
 
+/// Answers, to any core and without touching the queue, whether a poll would probably find frames. A hint: it may be wrong either way for a
+/// moment, and costs no more than a few tens of nanoseconds (TAP: a system call).
+pub type RxHint = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A queue pair. One thread at a time uses it, and its calls never block.
 pub trait Queue: Send {
     /// What the NIC can do.
@@ -45,6 +50,11 @@ pub trait Queue: Send {
 
     /// Rings the doorbell for all frames placed since the last time: once per turn.
     fn flush(&mut self);
+
+    /// How other cores learn that frames wait here. By default: they have to look.
+    fn rx_hint(&self) -> RxHint {
+        Arc::new(|| true)
+    }
 
     /// A descriptor that becomes readable when frames arrive after [`before_sleep`](Self::before_sleep); none if
     /// the queue can only be polled.

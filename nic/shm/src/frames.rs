@@ -53,6 +53,8 @@ struct Ring {
 
 // SAFETY: the pointers lead into `_memory`, which may be used from any thread.
 unsafe impl Send for Ring {}
+// SAFETY: what a shared ring gives safely are atomics; who reaches for the bytes of a slot answers for that himself.
+unsafe impl Sync for Ring {}
 
 impl Ring {
     fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Ring {
@@ -92,6 +94,21 @@ impl Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ends().fmt(f)
+    }
+}
+
+/// A ring as an onlooker sees it.
+#[derive(Debug)]
+pub(crate) struct Onlooker(Ring);
+
+impl Onlooker {
+    pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Onlooker {
+        Onlooker(Ring::new(memory, side, from, to))
+    }
+
+    /// Whether frames seem to wait.
+    pub(crate) fn waiting(&self) -> bool {
+        self.0.ends().waiting()
     }
 }
 

@@ -3,14 +3,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use mem::MbufQueue;
-use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, TxFrame, TxFull};
+use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 use sync::SleepWord;
 use sys::wait::EventFd;
 use units::FlowGroupId;
 use wire::Tuple;
 use wire::rss::{MICROSOFT_KEY, Toeplitz};
 
-use crate::frames::{Receiver, Refused, Sender};
+use crate::frames::{Onlooker, Receiver, Refused, Sender};
 use crate::memory::{Memory, Port, Side};
 
 /// The hash that both sides' NICs compute.
@@ -177,6 +177,14 @@ impl Queue for ShmQueue {
                 self.counters.tx_syscalls += 1;
             }
         }
+    }
+
+    fn rx_hint(&self) -> RxHint {
+        let memory = &self.link.memory;
+        let peers = 0..memory.geometry().queues[1 - self.side];
+        let rings: Vec<_> =
+            peers.map(|peer| Onlooker::new(memory, 1 - self.side, peer, self.index as u16)).collect();
+        Arc::new(move || rings.iter().any(Onlooker::waiting))
     }
 
     fn wait_fd(&self) -> Option<RawFd> {

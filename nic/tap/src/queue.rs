@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use mem::{Mbuf, MbufQueue, Pool};
-use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, TxFrame, TxFull};
+use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
+use units::Nanos;
 use wire::ethernet;
 
 use crate::vnet;
@@ -22,7 +23,7 @@ const FEW_PIECES: usize = 6;
 /// A queue pair of a TAP.
 #[derive(Debug)]
 pub struct TapQueue {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     caps: Arc<Caps>,
     vnet: bool,
     /// Where the rest of a super-frame goes when the pool has no spill buffer.
@@ -44,7 +45,7 @@ enum Received {
 impl TapQueue {
     pub(crate) fn new(fd: OwnedFd, caps: Arc<Caps>, vnet: bool) -> TapQueue {
         let buffer = || vec![0; MAX_FRAME].into_boxed_slice();
-        TapQueue { fd, caps, vnet, spare: buffer(), gather: buffer(), counters: QueueCounters::default() }
+        TapQueue { fd: Arc::new(fd), caps, vnet, spare: buffer(), gather: buffer(), counters: QueueCounters::default() }
     }
 
     /// Reads one frame: its beginning into a fresh mbuf, the rest into `spill` (or the spare buffer).
@@ -60,7 +61,7 @@ impl TapQueue {
         let mut into =
             [IoSliceMut::new(&mut header[..header_len]), IoSliceMut::new(head.spare_mut()), IoSliceMut::new(tail)];
         self.counters.rx_syscalls += 1;
-        let len = match sys::io::readv(&self.fd, &mut into) {
+        let len = match sys::io::readv(&*self.fd, &mut into) {
             Ok(len) => len.saturating_sub(header_len),
             Err(e) => {
                 if e.kind() != ErrorKind::WouldBlock {
@@ -119,7 +120,7 @@ impl TapQueue {
         let n = frame.payload.len();
         pieces[2..2 + n].copy_from_slice(frame.payload);
         self.counters.tx_syscalls += 1;
-        sys::io::writev(&self.fd, &pieces[..2 + n])
+        sys::io::writev(&*self.fd, &pieces[..2 + n])
     }
 
     /// A frame with very many pieces: all payload is gathered first.
@@ -133,7 +134,7 @@ impl TapQueue {
         }
         let pieces = [IoSlice::new(header), IoSlice::new(frame.head), IoSlice::new(&self.gather[..len])];
         self.counters.tx_syscalls += 1;
-        sys::io::writev(&self.fd, &pieces)
+        sys::io::writev(&*self.fd, &pieces)
     }
 
     /// A frame that was not taken: full if it may be tried again, else lost, as on a wire that is cut.
@@ -217,6 +218,12 @@ impl Queue for TapQueue {
 
     fn flush(&mut self) {
         // Each write has entered the kernel already.
+    }
+
+    /// Asks the kernel: 0.2 us.
+    fn rx_hint(&self) -> RxHint {
+        let fd = self.fd.clone();
+        Arc::new(move || sys::wait::readable(&[fd.as_raw_fd()], Nanos::ZERO).is_ok_and(|ready| ready != 0))
     }
 
     fn wait_fd(&self) -> Option<RawFd> {
