@@ -4,6 +4,8 @@
 //!   try_lock    TryLock, alias StackLock     nobody waits for it: taken or not
 //!   sleep       SleepWord                    asleep or not, with no lost wake-up
 //!   link_stack  LinkStack, Link, Chain       many push, one takes all: how foreign mbufs come home
+//!   offers      Offers                       one pushes, any takes one: ready work for whichever core is free
+//!   returns     Returns                      any returns, one takes all: how it comes home
 //!   ring        Ends, Producer, Consumer     the indices of an SPSC ring; the other end may lie
 //!   switch      atomic, cell                 std's primitives, or loom's under `--cfg loom`
 //! ```
@@ -13,12 +15,16 @@
 //! what is in the slots, nodes and cells.
 
 mod link_stack;
+mod offers;
+mod returns;
 pub mod ring;
 mod sleep;
 mod switch;
 mod try_lock;
 
 pub use link_stack::{Chain, Link, LinkStack, Linked};
+pub use offers::{Offers, Taken};
+pub use returns::Returns;
 pub use sleep::SleepWord;
 pub use switch::{atomic, cell};
 pub use try_lock::{StackGuard, StackLock, TryGuard, TryLock};

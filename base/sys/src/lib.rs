@@ -11,6 +11,7 @@
 //! | [`process`] | CPU time of other processes |
 //! | [`unix`] | file descriptors over Unix sockets |
 //! | [`stop`] | SIGINT and SIGTERM as a flag |
+//! | [`interrupt`] | one thread makes another do something now |
 //! | [`limit`] | resource limits |
 //! | [`memory`] | locked memory, no huge pages |
 //! | [`random`] | seeds from the kernel |
@@ -34,6 +35,7 @@ pub mod bpf;
 pub mod clock;
 pub mod epoll;
 mod error;
+pub mod interrupt;
 pub mod io;
 pub mod limit;
 pub mod link;

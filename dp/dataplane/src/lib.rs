@@ -2,18 +2,25 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `turn.rs` | one turn of an elastic thread: ingest, dispatch, complete, egress |
+//! | `turn.rs` | one turn of an elastic thread in IX mode: ingest, dispatch, complete, egress |
+//! | `zygos.rs` | one turn in ZygOS mode: the same, and stealing and lending |
+//! | `station.rs` | what cores know of each other, and do for each other |
+//! | `sched.rs` | the modes |
 //! | `view.rs` | what the application sees of a batch, and how it answers |
 //! | `runner.rs` | pinned threads around the turn; the idle policy |
 //!
 //! The turn takes `now` and does a bounded amount of work: the runner drives it with the clock, a simulator may drive it with
-//! its own. Deliberately absent: stealing and lending (dp/shuffle, when it comes), protection keys (dp/guard), and policies.
+//! its own. Deliberately absent: the queues by which work travels (dp/shuffle), protection keys, and policies.
 #![forbid(unsafe_code)]
 
 mod runner;
+mod sched;
+mod station;
 mod turn;
 mod view;
+mod zygos;
 
 pub use runner::{Dataplane, Idle, RunError, RunnerConfig};
+pub use sched::{Assist, Sched};
 pub use turn::{ElasticThread, Turn};
 pub use view::{App, BatchView};

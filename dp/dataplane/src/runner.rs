@@ -1,6 +1,6 @@
 //! Pinned threads around the turn, and what they do when there is nothing to do.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,10 +10,12 @@ use netstack::{Metrics, Shared, StackConfig};
 use nic::Queue;
 use sync::SleepWord;
 use sys::SysError;
+use sys::interrupt::Receiver;
 use sys::wait::EventFd;
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::Tuple;
 
+use crate::sched::{Assist, Sched};
 use crate::turn::ElasticThread;
 use crate::view::App;
 
@@ -39,6 +41,8 @@ pub struct RunnerConfig {
     pub pin: Vec<usize>,
     /// The idle policy.
     pub idle: Idle,
+    /// Which core runs what.
+    pub sched: Sched,
 }
 
 /// Why a dataplane did not start.
@@ -129,24 +133,30 @@ impl Dataplane {
         let wake = move |core: CoreId| wakers[core.index()].wake();
         let shared = Arc::new(Shared::new(config, queues.len(), secret()?, flow_group, wake)?);
         let mut dataplane = Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new(), backing: None };
-        for (i, queue) in queues.into_iter().enumerate() {
-            let core = CoreId(i as u16);
-            let thread = ElasticThread::new(core, dataplane.shared.clone(), queue)?;
+        let fds: Arc<[RawFd]> = queues.iter().filter_map(Queue::wait_fd).collect();
+        for thread in ElasticThread::crew(&dataplane.shared, queues, runner.sched)? {
             dataplane.backing = Some(thread.backing());
-            let app = app(core, &dataplane.shared);
-            dataplane.spawn(thread, app, runner)?;
+            let app = app(thread.core(), &dataplane.shared);
+            dataplane.spawn(thread, app, runner, fds.clone())?;
         }
         Ok(dataplane)
     }
 
-    fn spawn<Q, A>(&mut self, thread: ElasticThread<Q>, app: A, runner: &RunnerConfig) -> Result<(), RunError>
+    fn spawn<Q, A>(
+        &mut self,
+        thread: ElasticThread<Q>,
+        app: A,
+        runner: &RunnerConfig,
+        fds: Arc<[RawFd]>,
+    ) -> Result<(), RunError>
     where
         Q: Queue + 'static,
         A: App + 'static,
     {
         let core = thread.core();
         let pin = runner.pin.get(core.index()).copied();
-        let mut elastic = Loop { thread, app, idle: runner.idle, beds: self.beds.clone(), stop: self.stop.clone() };
+        let (beds, stop) = (self.beds.clone(), self.stop.clone());
+        let mut elastic = Loop { thread, app, idle: runner.idle, beds, fds, stop };
         let (pinned, outcome) = std::sync::mpsc::sync_channel(1);
         let handle = std::thread::Builder::new().name(format!("elastic-{}", core.0)).spawn(move || {
             let placed = pin.map_or(Ok(()), sys::thread::pin);
@@ -206,11 +216,14 @@ struct Loop<Q: Queue, A: App> {
     app: A,
     idle: Idle,
     beds: Arc<[Bed]>,
+    /// What becomes readable when a frame comes to any core.
+    fds: Arc<[RawFd]>,
     stop: Arc<AtomicBool>,
 }
 
-impl<Q: Queue, A: App> Loop<Q, A> {
+impl<Q: Queue + 'static, A: App> Loop<Q, A> {
     fn run(&mut self) {
+        let _interruptible = self.listen();
         let shared = self.thread.shared().clone();
         let metrics = shared.metrics(self.thread.core());
         let mut now = sys::clock::now();
@@ -231,7 +244,7 @@ impl<Q: Queue, A: App> Loop<Q, A> {
                 continue;
             }
             match self.idle {
-                Idle::Adaptive(patience) if now - last_work >= patience => {
+                Idle::Adaptive(patience) if now - last_work >= patience && self.may_sleep() => {
                     now = self.sleep(turn.deadline, now, metrics)
                 }
                 _ => std::hint::spin_loop(),
@@ -242,23 +255,49 @@ impl<Q: Queue, A: App> Loop<Q, A> {
         }
     }
 
+    /// Makes this thread one that others can interrupt, where that is how they assist. Without: they wait, which is slower and not wrong.
+    fn listen(&self) -> Option<Receiver> {
+        if self.thread.sched() != Sched::Zygos(Assist::Ipi) {
+            return None;
+        }
+        let (crew, own) = (self.thread.crew.clone(), self.thread.own);
+        let receiver = Receiver::install(Box::new(move || crew.stations[own].on_interrupt())).ok()?;
+        self.thread.crew.stations[self.thread.own].listen(receiver.line());
+        Some(receiver)
+    }
+
+    fn may_sleep(&self) -> bool {
+        self.thread.sched() == Sched::Ix || self.thread.crew.may_sleep(self.thread.own)
+    }
+
     /// Sleeps until a frame, a message, the bell or `deadline`. To sleep: say so, look once more at every source, block.
     fn sleep(&mut self, deadline: Nanos, now: Nanos, metrics: &Metrics) -> Nanos {
         let core = self.thread.core();
         let bed = &self.beds[core.index()];
+        let (crew, own) = (&self.thread.crew, self.thread.own);
         let Some(mut stack) = self.thread.stack() else { return now };
         bed.word.prepare();
+        crew.lie_down(own);
         let queue = stack.nic();
         let quiet = queue.before_sleep();
         let fd = queue.wait_fd();
+        let returned = stack.has_returned();
         drop(stack);
-        let nothing = quiet && !self.thread.shared().has_inbox(core) && !self.stop.load(Ordering::SeqCst);
-        if nothing {
+        let stealable = self.thread.sched() != Sched::Ix && crew.has_work();
+        let nothing = quiet && !returned && !stealable && !self.thread.shared().has_inbox(core);
+        if nothing && !self.stop.load(Ordering::SeqCst) {
             let bell = bed.bell.as_raw_fd();
-            let fds = [fd.unwrap_or(bell), bell];
+            // A thief wakes for all queues: their homes may be in application code by then.
+            let mut fds = [bell; sys::wait::MAX_FDS];
+            match self.thread.sched() {
+                Sched::Ix => fds[0] = fd.unwrap_or(bell),
+                Sched::Zygos(_) => self.fds.iter().zip(&mut fds[1..]).for_each(|(fd, place)| *place = *fd),
+            }
+            let watched = if self.thread.sched() == Sched::Ix { 2 } else { (1 + self.fds.len()).min(fds.len()) };
             // Interrupted or not: the loop looks at everything again.
-            let _ = sys::wait::readable(&fds, deadline - now);
+            let _ = sys::wait::readable(&fds[..watched], deadline - now);
         }
+        crew.get_up(own);
         bed.word.cancel();
         bed.bell.take();
         if let Some(mut stack) = self.thread.stack() {

@@ -14,12 +14,15 @@
 use std::sync::Arc;
 
 use mem::{Backing, MemError, Pool, Room};
-use netstack::{Batch, Shared, Stack};
+use netstack::{Batch, Metrics, Shared, Stack};
 use nic::Queue;
-use sync::{StackGuard, StackLock};
+use sync::StackGuard;
 use units::{CoreId, Nanos};
 
+use crate::sched::Sched;
+use crate::station::Crew;
 use crate::view::{App, BatchView};
+use crate::zygos::{Dice, Pace};
 
 /// Bytes of a transmit buffer.
 const TX_BUFFER: u32 = 2048;
@@ -38,35 +41,67 @@ pub struct Turn {
 
 /// An elastic thread: its stack behind the lock, and the state of the executing thread beside it.
 pub struct ElasticThread<Q: Queue> {
-    core: CoreId,
     shared: Arc<Shared>,
-    stack: Arc<StackLock<Stack<Q>>>,
+    /// All cores, the own one among them: their stacks, each behind its lock.
+    pub(crate) crew: Arc<Crew<Q>>,
+    pub(crate) own: usize,
+    sched: Sched,
     /// Transmit buffers for whatever application code this thread runs.
-    arena: Pool,
+    pub(crate) arena: Pool,
+    /// In IX mode.
     batch: Batch,
-    bound: usize,
+    pub(crate) bound: usize,
+    pub(crate) pace: Pace,
+    pub(crate) dice: Dice,
 }
 
 impl<Q: Queue> ElasticThread<Q> {
-    /// The elastic thread of `core`, with all the memory it will ever use.
+    /// The elastic thread of `core` alone, with all the memory it will ever use. It runs in IX mode.
     ///
     /// # Errors
     /// The memory cannot be had.
     pub fn new(core: CoreId, shared: Arc<Shared>, nic: Q) -> Result<ElasticThread<Q>, MemError> {
+        let crew = Arc::new(Crew::new(core, &shared, vec![nic])?);
+        ElasticThread::of(&crew, 0, Sched::Ix, &shared)
+    }
+
+    /// The elastic threads of a dataplane, one for each queue, which know of each other.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn crew(shared: &Arc<Shared>, queues: Vec<Q>, sched: Sched) -> Result<Vec<ElasticThread<Q>>, MemError> {
+        let crew = Arc::new(Crew::new(CoreId(0), shared, queues)?);
+        (0..crew.stations.len()).map(|own| ElasticThread::of(&crew, own, sched, shared)).collect()
+    }
+
+    fn of(crew: &Arc<Crew<Q>>, own: usize, sched: Sched, shared: &Arc<Shared>) -> Result<ElasticThread<Q>, MemError> {
         let bound = shared.config().batch.max(1);
         Ok(ElasticThread {
-            core,
-            stack: Arc::new(StackLock::new(Stack::new(core, shared.clone(), nic)?)),
+            crew: crew.clone(),
+            own,
+            sched,
             arena: Pool::new(Room::Exchange, shared.config().pools.tx, TX_BUFFER)?,
             batch: Batch::new(bound),
             bound,
-            shared,
+            pace: Pace::unknown(),
+            dice: Dice::new(own as u32 + 1),
+            shared: shared.clone(),
         })
     }
 
     /// Which core this is.
     pub fn core(&self) -> CoreId {
-        self.core
+        self.crew.stations[self.own].core()
+    }
+
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.shared.metrics(self.core())
+    }
+
+    /// How its core is scheduled.
+    pub fn sched(&self) -> Sched {
+        self.sched
     }
 
     /// What all cores share.
@@ -76,7 +111,7 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// The stack, if nobody else has it.
     pub fn stack(&self) -> Option<StackGuard<'_, Stack<Q>>> {
-        self.stack.try_lock()
+        self.crew.stations[self.own].stack.try_lock()
     }
 
     /// What kind of pages the buffers of this thread lie in.
@@ -99,10 +134,16 @@ impl<Q: Queue> ElasticThread<Q> {
         self.egress(now);
     }
 
-    /// One turn in IX mode: everything that became ready goes through the application in one batch.
-    ///
-    /// `clock` is read again after the application has run.
+    /// One turn. `clock` is read again after the application has run.
     pub fn turn(&mut self, now: Nanos, clock: impl Fn() -> Nanos, app: &mut impl App) -> Turn {
+        match self.sched {
+            Sched::Ix => self.turn_ix(now, &clock, app),
+            Sched::Zygos(assist) => self.turn_zygos(assist, now, &clock, app),
+        }
+    }
+
+    /// In IX mode everything that became ready goes through the application in one batch.
+    fn turn_ix(&mut self, now: Nanos, clock: &impl Fn() -> Nanos, app: &mut impl App) -> Turn {
         let mut work = self.ingest(now);
         let mut after = now;
         let dispatched = self.dispatch(self.bound);
@@ -119,12 +160,12 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// Takes in what has come: at most B frames, what other cores forwarded, messages. Returns the amount of work.
     pub fn ingest(&mut self, now: Nanos) -> usize {
-        self.stack.try_lock().map_or(0, |mut s| s.ingest(now, self.bound).work)
+        self.stack().map_or(0, |mut s| s.ingest(now, self.bound).work)
     }
 
     /// Moves at most `max` ready connections into the batch. Returns how many, datagrams included.
     pub fn dispatch(&mut self, max: usize) -> usize {
-        let Some(mut stack) = self.stack.try_lock() else { return 0 };
+        let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else { return 0 };
         if stack.ready() == 0 {
             return 0;
         }
@@ -136,22 +177,22 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// Carries out the batch's syscalls and takes its connections back.
     pub fn complete(&mut self, now: Nanos, app: &mut impl App) {
-        // In IX mode nobody else takes the lock, so this is the only iteration; a lender's pass is short.
+        // At start, and in IX mode, nobody else takes the lock for longer than a pass.
         loop {
-            let Some(mut stack) = self.stack.try_lock() else {
+            let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else {
                 std::hint::spin_loop();
                 continue;
             };
             stack.complete(now, &mut self.batch);
-            app.returned(&self.batch);
-            stack.recycle(&mut self.batch);
-            return;
+            break;
         }
+        app.returned(&self.batch);
+        self.batch.clear();
     }
 
     /// Transmits. Returns the instant by which the thread must turn again; `now` itself when more is ready already.
     pub fn egress(&mut self, now: Nanos) -> Nanos {
-        let Some(mut stack) = self.stack.try_lock() else { return now };
+        let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else { return now };
         let deadline = stack.egress(now, &mut self.arena);
         if stack.ready() > 0 { now } else { deadline }
     }

@@ -10,8 +10,8 @@ use wire::Tuple;
 
 /// The syscalls that one connection's handlers can make in a batch, on average over the batch; more are refused.
 const CALLS_PER_ENTRY: usize = 16;
-/// Messages of background threads that one batch carries.
-const MESSAGES: usize = 256;
+/// Messages of background threads that one batch carries per connection, on average.
+const MESSAGES: usize = 4;
 
 /// A set of things to tell the application about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -135,6 +135,7 @@ pub struct Batch {
     pub(crate) entries: Vec<Entry>,
     pub(crate) datagrams: Vec<Datagram>,
     pub(crate) messages: Vec<(Handle, u64)>,
+    pub(crate) refused: Vec<Cookie>,
     pub(crate) calls: Vec<Syscall>,
     pub(crate) returns: Vec<i64>,
     pub(crate) sg: Vec<Option<Mbuf>>,
@@ -146,7 +147,8 @@ impl Batch {
         Batch {
             entries: Vec::with_capacity(bound),
             datagrams: Vec::with_capacity(bound),
-            messages: Vec::with_capacity(MESSAGES),
+            messages: Vec::with_capacity(bound * MESSAGES),
+            refused: Vec::new(),
             calls: Vec::with_capacity(bound * CALLS_PER_ENTRY),
             returns: Vec::with_capacity(bound * CALLS_PER_ENTRY),
             sg: Vec::with_capacity(bound * CALLS_PER_ENTRY),
@@ -174,9 +176,20 @@ impl Batch {
         self.messages.iter().filter(move |(h, _)| *h == handle).map(|(_, token)| *token)
     }
 
+    /// The connections that `connect` was asked for and could not open, by their cookies: for want of memory or of ports.
+    pub fn refused(&self) -> &[Cookie] {
+        &self.refused
+    }
+
+    /// How much there is to tell: connections, datagrams, refusals.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.datagrams.len() + self.refused.len()
+    }
+
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.datagrams.is_empty()
+        self.len() == 0
     }
 
     /// The event conditions of entry `i`, as the ABI lists them (thesis table 2.2). The received buffers of an entry are
@@ -261,11 +274,12 @@ impl Batch {
         }
     }
 
-    /// Forgets everything; buffers go home.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets everything of a completed batch; buffers go home.
+    pub fn clear(&mut self) {
         self.entries.clear();
         self.datagrams.clear();
         self.messages.clear();
+        self.refused.clear();
         self.calls.clear();
         self.sg.clear();
     }

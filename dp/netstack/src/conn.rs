@@ -1,33 +1,15 @@
 //! One connection as its home stack keeps it: the engine's control block, three queues of buffers, and what the
-//! application has not been told yet.
-//!
-//! ```text
-//!             events                       dispatch                  complete
-//!   Idle ───────────────► Ready ───────────────────────► Busy ─────────────────► Idle, or Ready if events came meanwhile
-//!                           ▲  in the ready queue once     │ events only accumulate │
-//!                           └─────────────────────────────┴────────────────────────┘
-//! ```
+//! application has not been told yet. `shuffle::Phase` has the table of what becomes idle, ready or busy, and when.
 
 use abi::{Cookie, Dead};
 use mem::MbufQueue;
+use shuffle::{Phase, Step};
 use tcp::Tcb;
 use units::Nanos;
 use wheel::TimerId;
 use wire::Tuple;
 
 use crate::batch::Pending;
-
-/// Where a connection is with respect to the application (thesis section 3.4.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Phase {
-    /// Nothing to tell.
-    #[default]
-    Idle,
-    /// In the ready queue, exactly once.
-    Ready,
-    /// Its events are being consumed, or its syscalls are not done yet.
-    Busy,
-}
 
 /// How far the application is with a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -125,11 +107,7 @@ impl Conn {
     #[must_use]
     pub(crate) fn tell(&mut self, what: Pending) -> bool {
         self.pending.insert(what);
-        let now_ready = self.phase == Phase::Idle && self.has_news();
-        if now_ready {
-            self.phase = Phase::Ready;
-        }
-        now_ready
+        self.has_news() && self.phase.step(Step::News)
     }
 
     /// Notes that there may be something to transmit, or another deadline. True: the caller puts it into the queue.

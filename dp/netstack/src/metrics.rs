@@ -67,6 +67,22 @@ metrics! {
     batches,
     /// Connections in those batches: divided by `batches`, the mean batch size.
     batch_conns,
+    /// Slips taken from other cores' shuffle queues.
+    steals,
+    /// Network passes done in other cores' stead.
+    lends,
+    /// Interrupts sent to other cores.
+    interrupts_sent,
+    /// Interrupts that found this core in application code.
+    interrupts,
+    /// Times that this core found its own network layer taken by another.
+    lock_taken,
+    /// Application calls of more than 10 ms.
+    non_responsive,
+    /// Slips offered to all cores.
+    offers,
+    /// Batches that came home to be carried out there: stolen ones, and those that ended while another had the lock.
+    remote_syscalls,
     /// Batched syscalls carried out.
     syscalls,
     /// Batched syscalls refused.

@@ -169,6 +169,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Makes a core look at its inbox if it sleeps.
+    pub fn wake(&self, core: CoreId) {
+        (self.wake)(core);
+    }
+
     /// Whether something waits in a core's inbox: to be asked before that core sleeps.
     pub fn has_inbox(&self, core: CoreId) -> bool {
         let inbox = self.inbox(core);

@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use abi::Handle;
+use abi::{Cookie, Handle};
 use mem::{MbufQueue, MemError, Pool, Room};
 use nic::{Queue, RxFrame, RxPools};
+use shuffle::{Phase, Step};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
 use wheel::Wheel;
 
 use crate::batch::{Batch, Datagram, Entry, Pending};
-use crate::conn::{Conn, Owner, Phase};
+use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::metrics::Metrics;
 use crate::shared::{MAIL, Shared};
+use crate::slips::Slips;
+use crate::timers::TIMERS;
 use crate::tx::Link;
 
 /// Datagrams that wait for the application at one core.
@@ -49,6 +52,9 @@ pub struct Stack<Q> {
     burst: Vec<RxFrame>,
     pub(crate) datagrams: VecDeque<Datagram>,
     pub(crate) mail: VecDeque<(Handle, u64)>,
+    /// Connections that could not be opened, to be told to the application.
+    pub(crate) refused: Vec<Cookie>,
+    pub(crate) slips: Slips,
     mail_swap: Vec<(Handle, u64)>,
     /// Transmit buffers whose bytes were acknowledged, to go home with the next pass.
     pub(crate) freed: MbufQueue,
@@ -57,6 +63,8 @@ pub struct Stack<Q> {
     pub(crate) next_icmp_error: Nanos,
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
+    /// The latest instant that anybody brought along.
+    now: Nanos,
 }
 
 impl<Q: Queue> Stack<Q> {
@@ -87,16 +95,26 @@ impl<Q: Queue> Stack<Q> {
             burst: Vec::with_capacity(c.batch.max(1)),
             datagrams: VecDeque::with_capacity(DATAGRAMS),
             mail: VecDeque::with_capacity(MAIL),
+            refused: Vec::new(),
+            slips: Slips::new(c.batch.max(1)),
             mail_swap: Vec::with_capacity(MAIL),
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,
             next_icmp_error: Nanos::ZERO,
             cookies_until: Nanos::ZERO,
+            now: Nanos::ZERO,
             small,
             metrics: shared.metrics(core).clone(),
             link: Link::new(nic, pools, core, shared.clone()),
             shared,
         })
+    }
+
+    /// `now`, unless somebody was here who looked at the clock later and came earlier: time never goes backwards in here.
+    #[inline]
+    pub(crate) fn not_before(&mut self, now: Nanos) -> Nanos {
+        self.now = self.now.max(now);
+        self.now
     }
 
     /// The core's counters.
@@ -113,6 +131,12 @@ impl<Q: Queue> Stack<Q> {
     /// One bounded pass over what came in: at most `budget` frames from the own queue, as many that others forwarded,
     /// and the messages posted so far. Connections with news enter the ready list.
     pub fn ingest(&mut self, now: Nanos, budget: usize) -> Progress {
+        Progress { work: self.receive(now, budget) + self.take_mail() }
+    }
+
+    /// The frames of [`Stack::ingest`] alone.
+    pub fn receive(&mut self, now: Nanos, budget: usize) -> usize {
+        let now = self.not_before(now);
         let mut burst = std::mem::take(&mut self.burst);
         let budget = budget.min(burst.capacity());
         let received = self.link.nic.rx_burst(&mut self.link.pools, budget, &mut burst);
@@ -128,11 +152,11 @@ impl<Q: Queue> Stack<Q> {
             self.frame_arrives(frame, now);
             work += 1;
         }
-        work += self.take_mail();
-        Progress { work }
+        work
     }
 
-    fn take_mail(&mut self) -> usize {
+    /// The messages of [`Stack::ingest`] alone: not to be called where application code of this thread is interrupted, for that may hold the inbox.
+    pub fn take_mail(&mut self) -> usize {
         use std::sync::atomic::Ordering;
         let inbox = self.shared.inbox(self.core);
         if !inbox.mail_waits.load(Ordering::Relaxed) {
@@ -153,16 +177,16 @@ impl<Q: Queue> Stack<Q> {
 
     /// Moves at most `max` ready connections, and datagrams, into the batch; marks the connections busy.
     pub fn dispatch(&mut self, max: usize, batch: &mut Batch) -> usize {
-        debug_assert!(batch.entries.is_empty(), "a batch is completed before the next dispatch");
-        for _ in 0..max.min(batch.entries.capacity()) {
+        let before = batch.len();
+        for _ in 0..max.min(batch.entries.capacity() - batch.entries.len()) {
             let Some(id) = self.ready.pop_front() else { break };
             let place = batch.entries.len() as u16;
             let Some(conn) = self.groups.conn_mut(id) else { continue };
+            let _ = conn.phase.step(Step::Batched);
             if conn.owner == Owner::Gone {
                 self.settle(id);
                 continue;
             }
-            conn.phase = Phase::Busy;
             conn.place = place;
             // A knock hides everything but itself until it is answered.
             let knocking = conn.owner == Owner::Knocking;
@@ -186,14 +210,20 @@ impl<Q: Queue> Stack<Q> {
             }
             batch.entries.push(entry);
         }
-        if !self.mail.is_empty() {
+        if !self.mail.is_empty() && batch.entries.iter().any(|e| e.pending.contains(Pending::MESSAGE)) {
             self.deliver_mail(batch);
         }
-        while batch.datagrams.len() < batch.datagrams.capacity() {
+        // A batch of one is for one piece of work: so datagrams can be stolen one by one.
+        let room = match batch.datagrams.capacity() {
+            1 => 1 - batch.entries.len().min(1),
+            bound => bound,
+        };
+        while batch.datagrams.len() < room {
             let Some(d) = self.datagrams.pop_front() else { break };
             batch.datagrams.push(d);
         }
-        batch.entries.len() + batch.datagrams.len()
+        batch.refused.append(&mut self.refused);
+        batch.len() - before
     }
 
     /// Moves the messages of the batch's connections into it; those of others, and those that find no room, wait in order.
@@ -216,14 +246,30 @@ impl<Q: Queue> Stack<Q> {
     }
 
     /// Connections and datagrams that wait for the application.
+    #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len() + self.datagrams.len()
+        self.ready.len() + self.datagrams.len() + self.refused.len()
     }
 
     /// Transmits what connections have to say, works off due timers, rings the doorbell. `arena` gets back the transmit buffers
     /// whose bytes were acknowledged. Answers when the stack must be called again at the latest.
     pub fn egress(&mut self, now: Nanos, arena: &mut Pool) -> Nanos {
-        self.run_timers(now);
+        self.run_timers(now, TIMERS);
+        let deadline = self.transmit(now);
+        self.free_into(arena);
+        deadline
+    }
+
+    /// Sends home the transmit buffers whose bytes were acknowledged: those of `arena` at once.
+    pub fn free_into(&mut self, arena: &mut Pool) {
+        if !self.freed.is_empty() {
+            arena.free_queue(std::mem::take(&mut self.freed));
+        }
+    }
+
+    /// Transmits and rings the doorbell, without timers. Answers when the stack must be called again at the latest.
+    pub fn transmit(&mut self, now: Nanos) -> Nanos {
+        let now = self.not_before(now);
         if self.link.is_blocked() {
             self.link.flush(now);
         }
@@ -232,9 +278,6 @@ impl<Q: Queue> Stack<Q> {
             self.output(id, now);
         }
         self.link.flush(now);
-        if !self.freed.is_empty() {
-            arena.free_queue(std::mem::take(&mut self.freed));
-        }
         if self.link.is_blocked() {
             return now;
         }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
 use mem::{Mbuf, MbufQueue};
 use nic::Queue;
+use shuffle::{Phase, Step};
 use tcp::{Arrival, CloseReason, Tcb};
 use units::{FLOW_GROUPS, FlowGroupId, Nanos};
 use wire::Tuple;
 
 use crate::batch::{Batch, Pending};
-use crate::conn::{Owner, Phase};
+use crate::conn::Owner;
 use crate::flow_group::ConnId;
 use crate::stack::Stack;
 
@@ -19,8 +20,9 @@ const SMALL: u32 = 256;
 
 impl<Q: Queue> Stack<Q> {
     /// Carries out the batch's syscalls, then takes its connections back: those with more news become ready again, those
-    /// whose end has been told go. [`Batch::returns`] has the outcomes until [`Stack::recycle`].
+    /// whose end has been told go. [`Batch::returns`] has the outcomes until [`Batch::clear`].
     pub fn complete(&mut self, now: Nanos, batch: &mut Batch) {
+        let now = self.not_before(now);
         batch.returns.clear();
         for i in 0..batch.calls.len() {
             let call = batch.calls[i];
@@ -28,6 +30,10 @@ impl<Q: Queue> Stack<Q> {
             self.metrics.syscalls.inc();
             if outcome.is_err() {
                 self.metrics.syscalls_refused.inc();
+                // All others have a connection that will tell of its end.
+                if let Syscall::Connect { cookie, .. } = call {
+                    self.refused.push(cookie);
+                }
             }
             batch.returns.push(outcome.map_or_else(|code| code as i64, i64::from));
         }
@@ -40,7 +46,6 @@ impl<Q: Queue> Stack<Q> {
                 self.shrink(&mut rest);
             }
             let Some(conn) = self.groups.conn_mut(id) else { continue };
-            conn.phase = Phase::Idle;
             conn.promised = promised;
             if !rest.is_empty() {
                 conn.rx.prepend(&mut rest);
@@ -51,20 +56,17 @@ impl<Q: Queue> Stack<Q> {
             // The usual case, nothing new and nobody gone, is done here.
             if conn.owner == Owner::Gone || conn.has_news() {
                 self.settle(id);
+            } else {
+                let _ = conn.phase.step(Step::Completed);
             }
         }
     }
 
-    /// Empties a completed batch for its next use; its buffers go home.
-    pub fn recycle(&mut self, batch: &mut Batch) {
-        batch.clear();
-    }
-
-    /// Files a connection that is not busy (any more): ready, idle, or, if nobody has it, gone.
+    /// Files a connection whose batch is done: ready, idle, or, if nobody has it, gone.
     pub(crate) fn settle(&mut self, id: ConnId) {
         let Some(conn) = self.groups.conn_mut(id) else { return };
-        conn.phase = Phase::Idle;
         if conn.owner == Owner::Gone {
+            let _ = conn.phase.step(Step::Completed);
             if conn.tcb.is_none() {
                 if let Some((timer, _)) = conn.timer.take() {
                     self.wheel.cancel(timer);
@@ -73,8 +75,7 @@ impl<Q: Queue> Stack<Q> {
                     g.free_conn(id.slot());
                 }
             }
-        } else if conn.has_news() {
-            conn.phase = Phase::Ready;
+        } else if conn.phase.step(if conn.has_news() { Step::CompletedWithNews } else { Step::Completed }) {
             self.ready.push_back(id);
         }
     }

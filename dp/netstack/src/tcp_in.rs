@@ -3,6 +3,7 @@
 use abi::Dead;
 use mem::MbufQueue;
 use nic::{Queue, RxFrame};
+use shuffle::Phase;
 use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, State, Tcb};
 use units::{FlowGroupId, Nanos};
 use wire::tcp::{Flags, Segment};
@@ -10,7 +11,7 @@ use wire::{Seq, Tuple};
 
 use crate::DropReason;
 use crate::batch::Pending;
-use crate::conn::{Conn, Owner, Phase};
+use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, Found};
 use crate::rx::Packet;
 use crate::stack::Stack;

@@ -10,7 +10,7 @@ use crate::half_open::Half;
 use crate::stack::Stack;
 
 /// Timers worked off in one pass.
-const BUDGET: usize = 128;
+pub(crate) const TIMERS: usize = 128;
 /// Marks tokens of half-open entries; handles leave this bit free, for there are only 128 groups.
 const HALF: u64 = 1 << 63;
 
@@ -50,9 +50,11 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
-    pub(crate) fn run_timers(&mut self, now: Nanos) -> usize {
+    /// Works off at most `most` due timers. Returns how many.
+    pub fn run_timers(&mut self, now: Nanos, most: usize) -> usize {
+        let now = self.not_before(now);
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(now, BUDGET.min(due.capacity()), &mut |token| due.push(token));
+        self.wheel.advance(now, most.min(due.capacity()), &mut |token| due.push(token));
         let n = due.len();
         for token in due.drain(..) {
             if token & HALF == 0 {

@@ -128,7 +128,7 @@ impl World {
             self.knocked = knock;
         }
         self.stack.complete(self.now, &mut self.batch);
-        self.stack.recycle(&mut self.batch);
+        self.batch.clear();
         self.stack.egress(self.now, &mut self.arena);
         let sent: Vec<_> = self.wire.lock().unwrap().from_stack.drain(..).collect();
         sent.iter().filter_map(|frame| self.read(frame)).collect()

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use abi::{Cookie, Dead, Handle, Syscall};
+use abi::{Cookie, Dead, Handle};
 use dataplane::{App, BatchView};
 use mem::{MbufQueue, Pool};
-use netstack::{Batch, Pending, Shared};
+use netstack::{Pending, Shared};
 use units::{CoreId, Nanos};
 
 use crate::mailbox::{Mailbox, Messages, RESUME};
@@ -57,7 +57,6 @@ impl<S: Service> Runtime<S> {
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             ops: Vec::with_capacity(16),
             consumed: 0,
-            connects: Vec::with_capacity(16),
         }
     }
 }
@@ -71,8 +70,6 @@ pub struct ServiceApp<S: Service> {
     ops: Vec<Op<S::Conn>>,
     /// Bytes that the handlers of the present connection have consumed.
     consumed: u32,
-    /// Cookies of the batch's `connect` calls, in order, to be told if they fail at once.
-    connects: Vec<Cookie>,
 }
 
 /// How a connection ends here.
@@ -108,23 +105,14 @@ impl<S: Service> App for ServiceApp<S> {
         for i in 0..view.len() {
             self.serve(&common, view, i);
         }
+        // They have no connection that could report it.
+        for i in 0..view.batch().refused().len() {
+            let cookie = view.batch().refused()[i];
+            self.give_back(&common, cookie, Dead::NoResources);
+        }
         self.datagrams(&common, view);
         // A panic here belongs to no connection; it has been printed.
         let _ = catch_unwind(AssertUnwindSafe(|| common.service.batch_end(&mut self.core)));
-    }
-
-    fn returned(&mut self, batch: &Batch) {
-        if self.connects.is_empty() {
-            return;
-        }
-        // A connect that failed at once has no connection to report it: the state goes back here.
-        let outcomes = batch.outcomes().filter(|(call, _)| matches!(call, Syscall::Connect { .. })).map(|(_, ret)| ret);
-        let failed: Vec<Cookie> =
-            self.connects.drain(..).zip(outcomes).filter(|(_, ret)| *ret < 0).map(|(c, _)| c).collect();
-        let common = self.common.clone();
-        for cookie in failed {
-            self.give_back(&common, cookie, Dead::NoResources);
-        }
     }
 }
 
@@ -344,10 +332,11 @@ impl<S: Service> ServiceApp<S> {
 
     fn dial(&mut self, common: &Common<S>, view: &mut BatchView<'_>, dst: SocketAddr, conn: S::Conn) {
         match common.records.open(conn) {
-            Ok(cookie) => match view.connect(cookie, dst) {
-                Ok(()) => self.connects.push(cookie),
-                Err(_) => self.give_back(common, cookie, Dead::NoResources),
-            },
+            Ok(cookie) => {
+                if view.connect(cookie, dst).is_err() {
+                    self.give_back(common, cookie, Dead::NoResources);
+                }
+            }
             Err(conn) => common.service.closed(&mut self.core, conn, Dead::NoResources),
         }
     }

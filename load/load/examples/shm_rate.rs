@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Ipv4Addr::new(198, 18, 0, 1);
     let stack = StackConfig { tcp_ports: vec![7], ..StackConfig::new(config(1).mac, server, 24) };
     let service = Arc::new(echo::Echo::default());
-    let runner = RunnerConfig { pin: vec![1], idle: Idle::Spin };
+    let runner = RunnerConfig { pin: vec![1], idle: Idle::Spin, ..RunnerConfig::default() };
     let queues = near.queues();
     let dataplane = Dataplane::start(
         stack,

@@ -88,7 +88,7 @@ impl Load {
             ..StackConfig::new(net.mac, net.ip, net.prefix)
         };
         let idle = if place.spin { Idle::Spin } else { Idle::default() };
-        let runner = RunnerConfig { pin: place.cores.clone(), idle };
+        let runner = RunnerConfig { pin: place.cores.clone(), idle, ..RunnerConfig::default() };
         let apps = &mut load;
         let stack = Dataplane::start(
             config,

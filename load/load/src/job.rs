@@ -22,9 +22,6 @@ pub(crate) enum Order {
 /// A preload that makes no progress for so long has failed.
 const STALLED: Nanos = Nanos::from_secs(10);
 
-/// Requests never made that are counted one by one.
-const COUNTED: usize = 1 << 18;
-
 /// Requests outstanding per connection while records are stored.
 const PRELOAD_DEPTH: usize = 32;
 
@@ -139,23 +136,11 @@ impl Job {
         self.arrivals.as_ref().map_or(Nanos::MAX, |a| a.peek())
     }
 
-    /// Counts what a client that could not keep up never made: it was meant all the same. To the number for as long as that takes
-    /// no time to speak of, beyond by the mean rate.
+    /// Counts what a client that could not keep up never made: it was meant all the same.
     pub(crate) fn owe(&mut self) {
-        let Some(arrivals) = &mut self.arrivals else { return };
-        for _ in 0..COUNTED {
-            let since = arrivals.peek();
-            if since >= self.closes {
-                return;
-            }
-            arrivals.next();
-            self.errors.unanswered += 1;
-            if let Some(cell) = self.slices.at(since) {
-                cell.offered += 1;
-                cell.errors += 1;
-            }
+        if let Some(arrivals) = &mut self.arrivals {
+            self.errors.unanswered += self.slices.owe_rest(arrivals, self.closes, self.rate);
         }
-        self.errors.unanswered += self.slices.owe(arrivals.peek(), self.closes, self.rate / 1e9);
     }
 
     /// What it came to.

@@ -22,6 +22,7 @@
 //! | `job.rs` | one window of it |
 //! | `slices.rs` | latencies by the time at which the requests were meant |
 //! | `outcome.rs` | what it came to, on one thread or many |
+//! | `recorder.rs` | the same accounts for requests that another crate makes |
 //! | `desk.rs` | how a thread gets its jobs and says what became of them |
 //! | `linux.rs`, `native.rs` | the transports |
 //! | `group.rs` | [`Load`]: the threads of a run |
@@ -38,6 +39,7 @@ mod link;
 mod linux;
 mod native;
 mod outcome;
+mod recorder;
 pub mod search;
 mod slices;
 mod spec;
@@ -49,5 +51,6 @@ pub use draw;
 pub use group::{Load, Running};
 pub use hdrhistogram::Histogram;
 pub use outcome::{Errors, Outcome, Side, Slice, histogram};
+pub use recorder::Recorder;
 pub use requests;
 pub use spec::{Churn, Hangup, LoadError, Pace, Place, Spec, Window, ZygixNet};

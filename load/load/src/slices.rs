@@ -1,3 +1,4 @@
+use draw::Arrivals;
 use hdrhistogram::Histogram;
 use units::Nanos;
 
@@ -5,6 +6,9 @@ use crate::outcome::{Outcome, Slice, histogram, record};
 
 /// Slices of one window, at most: beyond, they are made longer. A histogram takes about 100 KB.
 pub(crate) const MAX: usize = 300;
+
+/// Requests never made that are counted one by one.
+const COUNTED: usize = 1 << 18;
 
 /// Latencies by the time at which the requests were meant. All memory is reserved and touched before the window.
 #[derive(Debug)]
@@ -55,8 +59,32 @@ impl Slices {
         self.cells.get_mut(((at - self.opens).0 / self.length.0) as usize)
     }
 
+    /// Lets the window open at `opens`. For slices in which nothing has been counted yet.
+    pub(crate) fn open_at(&mut self, opens: Nanos) {
+        self.opens = opens;
+    }
+
+    /// Counts the arrivals before `closes` that nobody has made as meant and not answered, and returns how many there were: to the
+    /// number for as long as that takes no time to speak of, beyond by the mean rate (per second).
+    pub(crate) fn owe_rest(&mut self, arrivals: &mut Arrivals, closes: Nanos, rate: f64) -> u64 {
+        let mut owed = 0;
+        for _ in 0..COUNTED {
+            let since = arrivals.peek();
+            if since >= closes {
+                return owed;
+            }
+            arrivals.next();
+            owed += 1;
+            if let Some(cell) = self.at(since) {
+                cell.offered += 1;
+                cell.errors += 1;
+            }
+        }
+        owed + self.owe(arrivals.peek(), closes, rate / 1e9)
+    }
+
     /// Counts `per_ns` requests for each nanosecond of `[from, to)` as meant and not answered. Returns how many those in slices were.
-    pub(crate) fn owe(&mut self, from: Nanos, to: Nanos, per_ns: f64) -> u64 {
+    fn owe(&mut self, from: Nanos, to: Nanos, per_ns: f64) -> u64 {
         let (opens, length) = (self.opens, self.length);
         let mut sum = 0;
         for (i, cell) in (0..).zip(&mut self.cells) {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use dataplane::{Dataplane, Idle, RunnerConfig};
+use dataplane::{Assist, Dataplane, Idle, RunnerConfig, Sched};
 use load::requests::{Echo, Kv, Spin, Workload};
 use load::{Churn, Hangup, Load, LoadError, Outcome, Pace, Place, Spec, Window, ZygixNet};
 use netstack::StackConfig;
@@ -96,37 +96,44 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const CLIENT: ZygixNet = ZygixNet { mac: wire::Mac([2, 0, 0, 0, 0, 2]), ip: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
 
 /// A dataplane that echoes, and the other end of its wire.
-fn dataplane() -> (Dataplane, shm::ShmNic) {
+fn dataplane(sched: Sched) -> (Dataplane, shm::ShmNic) {
     let config = |n| shm::Config { mac: wire::Mac([2, 0, 0, 0, 0, n]), ..shm::Config::default() };
-    let (mut near, far) = shm::pair(&config(1), &config(2)).unwrap();
+    let cores = if sched == Sched::Ix { 1 } else { 3 };
+    let (mut near, far) = shm::pair(&shm::Config { queues: cores, ..config(1) }, &config(2)).unwrap();
     let stack = StackConfig { tcp_ports: vec![7], ..StackConfig::new(config(1).mac, SERVER, 24) };
     let service = Arc::new(::echo::Echo::default());
-    let runner = RunnerConfig { idle: Idle::default(), ..RunnerConfig::default() };
+    let runner = RunnerConfig { idle: Idle::default(), sched, ..RunnerConfig::default() };
     let queues = near.queues();
+    let mut runtime = None;
     let dataplane = Dataplane::start(
         stack,
         queues,
         move |t| near.flow_group(t),
         &runner,
-        |core, shared| Runtime::new(service.clone(), shared.clone()).app(core),
+        |core, shared| runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core),
     );
     (dataplane.unwrap(), far)
 }
 
 #[test]
 fn our_own_stack_carries_the_load() {
-    let (dataplane, nic) = dataplane();
-    let spec = Spec { probe: 2, ..spec((SERVER, 7).into(), 6, 3) };
-    let mut load = Load::zygix(&spec, &Place::default(), nic, CLIENT).unwrap();
-    well_behaved(&mut load, 18);
-    drop(load);
-    dataplane.stop();
+    for sched in SCHEDS {
+        let (dataplane, nic) = dataplane(sched);
+        let spec = Spec { probe: 2, ..spec((SERVER, 7).into(), 6, 3) };
+        let mut load = Load::zygix(&spec, &Place::default(), nic, CLIENT).unwrap();
+        well_behaved(&mut load, 18);
+        drop(load);
+        dataplane.stop();
+    }
 }
+
+const SCHEDS: [Sched; 4] =
+    [Sched::Ix, Sched::Zygos(Assist::None), Sched::Zygos(Assist::Ipi), Sched::Zygos(Assist::Lend)];
 
 #[test]
 fn our_own_stack_opens_and_ends_connections() {
-    for how in [Hangup::Rst, Hangup::Fin] {
-        let (dataplane, nic) = dataplane();
+    for (how, sched) in [Hangup::Rst, Hangup::Fin].into_iter().flat_map(|how| SCHEDS.map(|sched| (how, sched))) {
+        let (dataplane, nic) = dataplane(sched);
         let churn = Some(Churn { requests: 5, how });
         let spec = Spec { churn, ..spec((SERVER, 7).into(), 4, 2) };
         let o = Load::zygix(&spec, &Place::default(), nic, CLIENT).unwrap().run(&window(Pace::Closed)).unwrap();

@@ -182,8 +182,7 @@ impl Queue for ShmQueue {
     fn rx_hint(&self) -> RxHint {
         let memory = &self.link.memory;
         let peers = 0..memory.geometry().queues[1 - self.side];
-        let rings: Vec<_> =
-            peers.map(|peer| Onlooker::new(memory, 1 - self.side, peer, self.index as u16)).collect();
+        let rings: Vec<_> = peers.map(|peer| Onlooker::new(memory, 1 - self.side, peer, self.index as u16)).collect();
         Arc::new(move || rings.iter().any(Onlooker::waiting))
     }
 

@@ -61,7 +61,7 @@ pub fn echo(config: &EchoConfig) -> Result<EchoResult, Box<dyn std::error::Error
     let (server, client) = configs(config.batch, config.conns.max(64));
     let (mut server_nic, mut client_nic) = wire()?;
     let (server_queues, client_queues) = (server_nic.queues(), client_nic.queues());
-    let runner = |core| RunnerConfig { pin: vec![core], idle: Idle::Spin };
+    let runner = |core| RunnerConfig { pin: vec![core], idle: Idle::Spin, ..RunnerConfig::default() };
     let tally = Arc::new(Tally::default());
     let service = Arc::new(Echo::new(Mode::Echo));
     let server = Dataplane::start(

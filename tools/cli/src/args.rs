@@ -136,6 +136,24 @@ pub(crate) enum EchoMode {
     Source,
 }
 
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheduler {
+    /// Partitioned
+    Ix,
+    /// Work-conserving
+    Zygos,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Helping {
+    /// Works in its stead
+    Lend,
+    /// Interrupts it
+    Ipi,
+    /// Waits for it
+    None,
+}
+
 /// What an application runs on: the same for all of them.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct On {
@@ -193,6 +211,14 @@ pub(crate) struct On {
     /// Zygix: a thread with nothing to do polls on (least latency, a whole core), or polls a while and sleeps
     #[arg(long, value_enum, default_value_t = IdlePolicy::Adaptive, value_name = "POLICY")]
     pub(crate) idle: IdlePolicy,
+
+    /// Zygix: which core runs what. `ix`: each core its own connections, in batches; `zygos`: idle cores steal ready ones
+    #[arg(long, value_enum, default_value_t = Scheduler::Ix, value_name = "MODE")]
+    pub(crate) sched: Scheduler,
+
+    /// --sched zygos: what an idle core does that finds frames at a core which is in application code [default: lend]
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub(crate) assist: Option<Helping>,
 
     /// Zygix: who brings a frame to the core that owns its flow
     #[arg(long, value_enum, default_value_t = Steering::Auto, value_name = "WAY")]

@@ -1,13 +1,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use dataplane::{Assist, Sched};
 use echo::{Echo, Mode};
 use kv::Kv;
 use units::Nanos;
 use zygix::Service;
 
 use crate::Usage;
-use crate::args::{self, App, EchoMode, Epoll, IdlePolicy, On, Serve, Stack, Steering};
+use crate::args::{self, App, EchoMode, Epoll, Helping, IdlePolicy, On, Scheduler, Serve, Stack, Steering};
 use crate::control::{Control, ServerStats};
 use crate::serve_zygix::{self, ZygixOptions};
 use crate::values::{HostAddress, Network, NicUri};
@@ -141,6 +142,16 @@ fn linux_stats(counters: &[Arc<linux::Counters>]) -> ServerStats {
     }
 }
 
+fn sched(on: &On) -> Result<Sched, Usage> {
+    match (on.sched, on.assist) {
+        (Scheduler::Ix, None) => Ok(Sched::Ix),
+        (Scheduler::Ix, Some(_)) => Err(Usage("--assist says how idle cores steal: add --sched zygos".into())),
+        (Scheduler::Zygos, None | Some(Helping::Lend)) => Ok(Sched::Zygos(Assist::Lend)),
+        (Scheduler::Zygos, Some(Helping::Ipi)) => Ok(Sched::Zygos(Assist::Ipi)),
+        (Scheduler::Zygos, Some(Helping::None)) => Ok(Sched::Zygos(Assist::None)),
+    }
+}
+
 fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Result<ZygixOptions, Usage> {
     if on.tuned || on.epoll != Epoll::Shared {
         let option = if on.tuned { "--tuned" } else { "--epoll" };
@@ -187,6 +198,7 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         max_conns: on.conn_limit as usize + TURNED_AWAY + on.conn_limit as usize / 8,
         batch: on.batch.unwrap_or(BATCH).into(),
         spin: on.idle == IdlePolicy::Spin,
+        sched: sched(on)?,
         software_steering: on.steering == Steering::Software,
         rto_min: Nanos::from_millis(on.rto_min.into()),
         delayed_ack: Nanos::from_micros(on.delayed_ack.into()),
@@ -226,6 +238,7 @@ mod tests {
             ("--host-addr 198.18.1.1/24", "no neighbour"),
             ("--nic shm:/run/wire --netns blue", "--netns"),
             ("--nic shm:/run/wire --host-addr 198.18.0.1/24", "not on an shm wire"),
+            ("--assist lend", "add --sched zygos"),
             ("--tuned", "the Linux stacks'"),
             ("--epoll exclusive", "the Linux stacks'"),
         ] {

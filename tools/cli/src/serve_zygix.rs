@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::{Dataplane, Idle, RunnerConfig};
+use dataplane::{Dataplane, Idle, RunnerConfig, Sched};
 use mem::Backing;
 use netstack::{DropReason, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
@@ -49,6 +49,8 @@ pub(crate) struct ZygixOptions {
     pub(crate) batch: usize,
     /// Poll for ever instead of sleeping after a while.
     pub(crate) spin: bool,
+    /// Which core runs what.
+    pub(crate) sched: Sched,
     /// Leave steering to software even where the NIC could.
     pub(crate) software_steering: bool,
     /// TCP's least retransmission timeout.
@@ -132,7 +134,8 @@ where
         udp_ports: if opts.datagrams { vec![opts.port] } else { Vec::new() },
         ..StackConfig::new(mac, opts.addr.0, opts.addr.1)
     };
-    let runner = RunnerConfig { pin: opts.pin.clone(), idle: if opts.spin { Idle::Spin } else { Idle::default() } };
+    let idle = if opts.spin { Idle::Spin } else { Idle::default() };
+    let runner = RunnerConfig { pin: opts.pin.clone(), idle, sched: opts.sched };
     let queues = record(nic.queues(), opts)?;
     let flows = move |t: &wire::Tuple| nic.flow_group(t);
     let mut runtime = None;
@@ -151,7 +154,7 @@ where
         ),
         Some(Backing::HugeTlb) | None => {}
     }
-    let line = format!("{line}, {} elastic thread(s)", opts.threads);
+    let line = format!("{line}, {} elastic thread(s), sched {}", opts.threads, opts.sched);
     let counted = shared.clone();
     control.ready(&line, move || stats(&counted));
     while !control.stopping() {

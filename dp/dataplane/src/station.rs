@@ -1,0 +1,271 @@
+//! What the elastic threads of a dataplane have in common in ZygOS mode: each one's network layer behind its lock, and the words by
+//! which the others see what it is doing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+
+use mem::MemError;
+use netstack::{Shared, Stack, Work};
+use nic::{Queue, RxHint};
+use shuffle::Shuffle;
+use sync::{StackGuard, StackLock};
+use sys::interrupt::Line;
+use units::{CoreId, Nanos};
+
+/// Frames that others forwarded and remote syscalls that one lend, or one interrupt, works off at most.
+const LEND: usize = 16;
+/// A home that has polled within this span needs no help: it will see its frames sooner than we could.
+const FRESH: Nanos = Nanos::from_micros(5);
+/// How often a core that lets go of a lock goes back for what was left for it meanwhile.
+const AGAIN: usize = 4;
+
+/// One core as the others see it.
+pub(crate) struct Station<Q> {
+    core: CoreId,
+    pub(crate) stack: StackLock<Stack<Q>>,
+    pub(crate) shuffle: Arc<Shuffle<Work>>,
+    shared: Arc<Shared>,
+    hint: RxHint,
+    /// When the application code began that it runs now; 0 while it runs none.
+    in_app: AtomicU64,
+    /// When it last polled.
+    polled: AtomicU64,
+    /// When its network layer has to run again.
+    deadline: AtomicU64,
+    /// How it is interrupted, once it runs.
+    line: std::sync::OnceLock<Line>,
+    /// An interrupt is under way to it.
+    interrupted: AtomicBool,
+    /// It sleeps, or is about to.
+    asleep: AtomicBool,
+}
+
+/// All cores of a dataplane.
+pub(crate) struct Crew<Q> {
+    pub(crate) stations: Box<[Station<Q>]>,
+    /// How many sleep, or are about to.
+    asleep: AtomicU32,
+    /// The core that stays awake for those that are in application code, plus one; 0: none does.
+    watcher: AtomicU32,
+}
+
+impl<Q: Queue> Crew<Q> {
+    /// A core for each queue, numbered from `first` on, with all the memory that their network layers will ever use.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub(crate) fn new(first: CoreId, shared: &Arc<Shared>, queues: Vec<Q>) -> Result<Crew<Q>, MemError> {
+        let station = |(i, queue): (u16, Q)| {
+            let (core, hint) = (CoreId(first.0 + i), queue.rx_hint());
+            let stack = Stack::new(core, shared.clone(), queue)?;
+            Ok(Station {
+                core,
+                shuffle: stack.shuffle().clone(),
+                stack: StackLock::new(stack),
+                shared: shared.clone(),
+                hint,
+                in_app: AtomicU64::new(0),
+                polled: AtomicU64::new(0),
+                deadline: AtomicU64::new(u64::MAX),
+                line: std::sync::OnceLock::new(),
+                interrupted: AtomicBool::new(false),
+                asleep: AtomicBool::new(false),
+            })
+        };
+        Ok(Crew {
+            stations: (0..).zip(queues).map(station).collect::<Result<_, MemError>>()?,
+            asleep: AtomicU32::new(0),
+            watcher: AtomicU32::new(0),
+        })
+    }
+
+    /// There is work that the caller will not do itself: one of those that sleep is woken for it.
+    pub(crate) fn wake_somebody(&self) {
+        // Pairs with the fence in `lie_down`: either the sleeper sees the work, or we see the sleeper.
+        fence(SeqCst);
+        if self.asleep.load(Relaxed) == 0 {
+            return;
+        }
+        if let Some(sleeper) = self.stations.iter().find(|s| s.asleep.load(Relaxed)) {
+            sleeper.shared.wake(sleeper.core);
+        }
+    }
+
+    /// Whether some core is awake and idle for the sake of those in application code.
+    pub(crate) fn is_watched(&self) -> bool {
+        let watcher = self.watcher.load(Relaxed);
+        let awake = |s: &Station<Q>| s.in_app.load(Relaxed) == 0 && !s.asleep.load(Relaxed);
+        watcher != 0 && self.stations.get(watcher as usize - 1).is_some_and(awake)
+    }
+
+    /// A core is about to sleep: from here on those that make work know. After it, look at every source once more.
+    pub(crate) fn lie_down(&self, own: usize) {
+        self.stations[own].asleep.store(true, Relaxed);
+        self.asleep.fetch_add(1, SeqCst);
+        fence(SeqCst);
+    }
+
+    /// It is awake again.
+    pub(crate) fn get_up(&self, own: usize) {
+        self.stations[own].asleep.store(false, Relaxed);
+        self.asleep.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether `core`, which has nothing to do, may sleep: not while another is in application code, for frames that come to that
+    /// one then would find nobody. One core that watches is enough for all.
+    pub(crate) fn may_sleep(&self, own: usize) -> bool {
+        let me = own as u32 + 1;
+        if self.stations.iter().all(|s| s.in_app.load(Relaxed) == 0) {
+            let _ = self.watcher.compare_exchange(me, 0, Relaxed, Relaxed);
+            return true;
+        }
+        let watched = self.watcher.load(Relaxed) != me && self.is_watched();
+        if !watched {
+            self.watcher.store(me, Relaxed);
+        }
+        watched
+    }
+
+    /// Whether anything is there that any core could do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.stations.iter().any(|s| s.shuffle.offered() > 0)
+    }
+}
+
+impl<Q: Queue> Station<Q> {
+    /// Which core this is.
+    pub(crate) fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// The home is in its loop.
+    #[inline]
+    pub(crate) fn polls(&self, now: Nanos) {
+        self.polled.store(now.0, Relaxed);
+    }
+
+    /// The network layer has to run again by then.
+    #[inline]
+    pub(crate) fn due(&self, deadline: Nanos) {
+        self.deadline.store(deadline.0, Relaxed);
+    }
+
+    /// The home's thread runs application code from here on, its own core's or another's.
+    #[inline]
+    pub(crate) fn enters(&self, now: Nanos) {
+        self.in_app.store(now.0.max(1), Relaxed);
+        // The interrupt handler runs on this very thread: order is the compiler's business alone.
+        std::sync::atomic::compiler_fence(SeqCst);
+    }
+
+    /// It is back. An interrupt that comes from here on finds it in the dataplane.
+    #[inline]
+    pub(crate) fn leaves(&self) {
+        std::sync::atomic::compiler_fence(SeqCst);
+        self.in_app.store(0, Relaxed);
+    }
+
+    /// Since when it has been in application code.
+    #[inline]
+    pub(crate) fn in_app(&self) -> Option<Nanos> {
+        Some(Nanos(self.in_app.load(Relaxed))).filter(|since| since.0 != 0)
+    }
+
+    /// Lets go of the network layer, and goes back for what others had to leave behind meanwhile because it was taken: they have tried
+    /// after leaving it, so one of the two sees it.
+    pub(crate) fn release(&self, guard: StackGuard<'_, Stack<Q>>, now: Nanos) {
+        drop(guard);
+        for _ in 0..AGAIN {
+            fence(SeqCst);
+            if !self.shuffle.has_returns() || !self.collect(now) {
+                return;
+            }
+        }
+    }
+
+    /// Carries out what came home, if nobody has the lock.
+    fn collect(&self, now: Nanos) -> bool {
+        let Some(mut stack) = self.stack.try_lock() else { return false };
+        stack.complete_returned(now, LEND);
+        self.due(stack.transmit(now));
+        true
+    }
+
+    /// Gives work back to its home. With `collect`, the syscalls on it are carried out here and now unless somebody else is at it, who will
+    /// then see them.
+    pub(crate) fn give_back(&self, slip: shuffle::Slip, work: Work, now: Nanos, collect: bool) {
+        self.shuffle.give_back(slip, work);
+        if collect {
+            for _ in 0..AGAIN {
+                fence(SeqCst);
+                if !self.shuffle.has_returns() || !self.collect(now) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether its network layer has something to do and its home is not about to do it. A few loads, and the NIC's hint.
+    pub(crate) fn needs_help(&self, now: Nanos) -> bool {
+        let away = self.in_app().is_some() || now - Nanos(self.polled.load(Relaxed)) > FRESH;
+        away && !self.stack.is_held()
+            && (self.shuffle.has_returns()
+                || self.deadline.load(Relaxed) <= now.0
+                || self.shared.has_inbox(self.core)
+                || (self.hint)())
+    }
+
+    /// One bounded network pass on the home's behalf: remote syscalls, a frame, timers; what became ready is offered. Answers how many slips
+    /// are new, `None` if somebody else is at it. Takes no locks but the StackLock, and allocates nothing, so an interrupt handler may.
+    pub(crate) fn pass(&self, now: Nanos, mail: bool) -> Option<usize> {
+        let mut stack = self.stack.try_lock()?;
+        stack.complete_returned(now, LEND);
+        stack.receive(now, 1);
+        if mail {
+            stack.take_mail();
+        }
+        stack.run_timers(now, LEND);
+        let offered = stack.offer(usize::MAX);
+        self.due(stack.transmit(now));
+        self.release(stack, now);
+        Some(offered)
+    }
+
+    /// It can be interrupted from here on.
+    pub(crate) fn listen(&self, line: Line) {
+        let _ = self.line.set(line);
+    }
+
+    /// Interrupts it, unless an interrupt is under way already. Says whether one was sent.
+    pub(crate) fn interrupt(&self) -> bool {
+        let Some(line) = self.line.get() else { return false };
+        if self.interrupted.load(Relaxed) || self.interrupted.swap(true, Relaxed) {
+            return false;
+        }
+        line.raise()
+    }
+
+    /// The interrupt handler, on the home's own thread: does nothing inside the dataplane (thesis section 3.4.5).
+    pub(crate) fn on_interrupt(&self) {
+        self.interrupted.store(false, Relaxed);
+        if self.in_app().is_none() {
+            return;
+        }
+        let metrics = self.shared.metrics(self.core);
+        metrics.interrupts.inc();
+        let now = sys::clock::now();
+        if self.shuffle.offered() > 0 {
+            // There is enough to steal: no more frames now, but what came home leaves.
+            self.collect(now);
+        } else {
+            self.pass(now, false);
+        }
+    }
+
+    /// A signal may have been lost: the next one is sent again.
+    pub(crate) fn forgives(&self) {
+        if self.interrupted.load(Relaxed) {
+            self.interrupted.store(false, Relaxed);
+        }
+    }
+}

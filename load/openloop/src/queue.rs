@@ -1,0 +1,301 @@
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use draw::Rng;
+use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
+use rand::Rng as _;
+use sys::clock;
+use units::Nanos;
+use wire::{arp, ethernet, ipv4, tcp};
+
+use crate::desk::{Desk, Post};
+use crate::flows::Flows;
+use crate::frames::Burst;
+use crate::job::{Done, Job, Order, Supply};
+
+/// Records under way at once, per queue, while they are stored.
+const PRELOAD_DEPTH: usize = 128;
+
+/// What the queue is doing.
+enum Stage {
+    Idle,
+    /// Order number; waits until all connections are as they should be.
+    Settling(u64),
+    Working(u64, Box<Job>),
+}
+
+/// A queue pair whose receive side makes requests, and whose transmit side takes the replies' times.
+pub struct OpenLoopQueue {
+    caps: Caps,
+    counters: QueueCounters,
+    desk: Arc<Desk>,
+    /// Orders seen so far.
+    seen: u64,
+    stage: Stage,
+    /// An answer that the desk had no time for.
+    answer: Option<(u64, Done)>,
+    /// What the desk was told last.
+    due: Nanos,
+    picks: Rng,
+    flows: Flows,
+    /// Where payload of several pieces is put together.
+    joined: Vec<u8>,
+}
+
+impl OpenLoopQueue {
+    pub(crate) fn new(caps: Caps, desk: Arc<Desk>, flows: Flows, picks: Rng) -> OpenLoopQueue {
+        let joined = Vec::with_capacity(2048);
+        desk.set_due(Nanos::MAX);
+        OpenLoopQueue {
+            caps,
+            counters: QueueCounters::default(),
+            desk,
+            seen: 0,
+            stage: Stage::Idle,
+            answer: None,
+            due: Nanos::MAX,
+            picks,
+            flows,
+            joined,
+        }
+    }
+
+    // ---- orders ----
+
+    #[cold]
+    fn look_at_desk(&mut self, now: Nanos) {
+        let Some(Post { order, halt }) = self.desk.take(&mut self.seen) else { return };
+        if halt && let Stage::Working(_, job) = &mut self.stage {
+            job.cut(now);
+        }
+        let Some((number, order)) = order else { return };
+        // Whoever gives an order has given up what was before.
+        if let Stage::Working(_, mut job) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.flows.give_up(&mut job.recorder);
+        }
+        self.answer = None;
+        match order {
+            Order::Connect => {
+                self.flows.connect();
+                self.stage = Stage::Settling(number);
+            }
+            Order::HangUp => {
+                self.flows.hang_up();
+                self.stage = Stage::Settling(number);
+            }
+            Order::Ask(mut asker) => {
+                self.flows.change(&mut asker);
+                self.answer = Some((number, Done::Asked(asker)));
+            }
+            Order::Work(job) => self.stage = Stage::Working(number, job),
+        }
+    }
+
+    /// Says that what was ordered is done, once it is.
+    #[cold]
+    fn settle(&mut self, now: Nanos) {
+        self.desk.open.store(self.flows.open as u32, Ordering::Relaxed);
+        self.desk.refused.store(self.flows.refused, Ordering::Relaxed);
+        match &mut self.stage {
+            Stage::Settling(number) if self.flows.settled() => {
+                self.answer = Some((*number, Done::Settled));
+                self.stage = Stage::Idle;
+            }
+            Stage::Working(_, job) if job.due() == Nanos::MAX && self.flows.slab.used() == 0 || now >= job.give_up => {
+                let Stage::Working(number, mut job) = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
+                self.flows.give_up(&mut job.recorder);
+                self.answer = Some((number, Done::Worked(job)));
+            }
+            _ => {}
+        }
+        if let Some((number, done)) = self.answer.take() {
+            self.answer = self.desk.done(number, done).map(|done| (number, done));
+        }
+    }
+
+    /// Whether [`OpenLoopQueue::settle`] may have something to do.
+    #[inline]
+    fn may_be_done(&self, now: Nanos) -> bool {
+        match &self.stage {
+            Stage::Idle => self.answer.is_some(),
+            Stage::Settling(_) => true,
+            Stage::Working(_, job) => self.flows.slab.used() == 0 && job.due() == Nanos::MAX || now >= job.give_up,
+        }
+    }
+
+    /// Tells other cores when the next frame is due.
+    #[inline]
+    fn tell_due(&mut self) {
+        let due = match &self.stage {
+            Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || job.is_open() => job.due(),
+            _ => Nanos::MAX,
+        };
+        let due = due.min(self.flows.due());
+        if due != self.due {
+            self.due = due;
+            self.desk.set_due(due);
+        }
+    }
+
+    // ---- requests ----
+
+    /// Makes the requests that are due.
+    #[inline]
+    fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
+        let now = flows.now;
+        let conns = flows.conns.len() as u32;
+        // Requests that have to wait take no room of the burst.
+        for _ in 0..2 * burst.room {
+            if burst.room == 0 {
+                return;
+            }
+            let (ask, meant) = match &mut job.supply {
+                Supply::Open { arrivals, .. } => {
+                    if arrivals.peek() > now {
+                        return;
+                    }
+                    (flows.asker.next(), arrivals.next())
+                }
+                Supply::Records { next, end } => {
+                    if next >= end || flows.slab.used() >= PRELOAD_DEPTH {
+                        return;
+                    }
+                    *next += 1;
+                    (flows.asker.preload(*next - 1), now)
+                }
+            };
+            job.recorder.meant(meant);
+            let id = picks.random_range(0..conns);
+            if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
+                job.recorder.unanswered(meant);
+            }
+        }
+    }
+
+    // ---- replies ----
+
+    /// Takes an IPv4 packet of the server; what is no segment of a connection of ours is nobody's.
+    #[inline]
+    fn packet(&mut self, frame: &TxFrame<'_>) {
+        let head = frame.head;
+        let Ok(ip) = ipv4::Header::parse(&head[ethernet::HEADER..], frame.len() - ethernet::HEADER) else {
+            self.counters.tx_errors += 1;
+            return;
+        };
+        let at = ethernet::HEADER + usize::from(ip.header_len);
+        if ip.protocol != ipv4::TCP || ip.is_fragment() {
+            return;
+        }
+        let Some(Ok(header)) = head.get(at..).map(tcp::Header::parse) else {
+            self.counters.tx_errors += 1;
+            return;
+        };
+        let OpenLoopQueue { flows, stage, joined, counters, .. } = self;
+        let Some(id) = flows.find(ip.dst, header.dst_port) else { return };
+        let header_len = usize::from(header.header_len);
+        let Some(len) = usize::from(ip.payload_len()).checked_sub(header_len) else {
+            counters.tx_errors += 1;
+            return;
+        };
+        let first = &head[at + header_len..];
+        let payload: &[u8] = match frame.payload {
+            _ if len <= first.len() => &first[..len],
+            [only] if first.is_empty() && len <= only.len() => &only[..len],
+            pieces => {
+                joined.clear();
+                joined.extend_from_slice(first);
+                pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+                &joined[..len.min(joined.len())]
+            }
+        };
+        let recorder = match stage {
+            Stage::Working(_, job) => Some(&mut job.recorder),
+            _ => None,
+        };
+        // What carries no payload is not timed.
+        let now = if payload.is_empty() { flows.now } else { clock::now() };
+        flows.segment(id, &header, payload, now, recorder);
+    }
+}
+
+impl Queue for OpenLoopQueue {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    #[inline]
+    fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
+        let now = clock::now();
+        self.flows.poll(now);
+        if self.desk.has_news(self.seen) {
+            self.look_at_desk(now);
+        }
+        let OpenLoopQueue { flows, stage, picks, counters, .. } = self;
+        let before = out.len();
+        let room = max.min(out.capacity() - before);
+        let mut burst = Burst { pools, frames: out, counters, room };
+        match stage {
+            Stage::Working(_, job) => {
+                flows.serve(&mut burst, Some(&mut job.recorder));
+                Self::make(flows, picks, job, &mut burst);
+            }
+            _ => flows.serve(&mut burst, None),
+        }
+        if self.may_be_done(now) {
+            self.settle(now);
+        }
+        self.tell_due();
+        out.len() - before
+    }
+
+    /// Never full: a frame ends here.
+    #[inline]
+    fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += frame.len() as u64;
+        match ethernet::Header::parse(frame.head) {
+            Ok(ethernet::Header { ethertype: ethernet::IPV4, .. }) => self.packet(frame),
+            Ok(ethernet::Header { ethertype: ethernet::ARP, .. }) => {
+                if let Ok(question) = arp::parse(&frame.head[ethernet::HEADER..])
+                    && question.operation == arp::Operation::Request
+                {
+                    self.flows.asked_for(&question);
+                }
+            }
+            _ => {}
+        }
+        self.tell_due();
+        Ok(())
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
+
+    /// Compares the clock with the instant at which the next frame is due.
+    fn rx_hint(&self) -> RxHint {
+        let desk = Arc::clone(&self.desk);
+        Arc::new(move || desk.due() <= clock::now())
+    }
+
+    fn wait_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Never: a queue that makes its frames by the clock can only be polled.
+    fn before_sleep(&mut self) -> bool {
+        false
+    }
+
+    fn after_sleep(&mut self) {}
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+}
+
+impl Drop for OpenLoopQueue {
+    fn drop(&mut self) {
+        self.desk.gone();
+    }
+}
