@@ -102,6 +102,22 @@ impl Line {
     }
 }
 
+/// Runs `f` while interrupts of the calling thread are held back, as they are when the hypervisor has taken the core away: they come when it is over.
+pub fn held<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: sets of integers, for which zero is valid; both live, both filled in below.
+    let (mut set, mut before) = unsafe { std::mem::zeroed::<(libc::sigset_t, libc::sigset_t)>() };
+    // SAFETY: the sets are live, and the signal is a valid one: none of the three can fail.
+    unsafe {
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal());
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before);
+    }
+    let result = f();
+    // SAFETY: as above. If `f` unwinds, the signal stays blocked: interrupts are lost then, which their senders must bear anyway.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,6 +106,7 @@ pub struct Dataplane {
     beds: Arc<[Bed]>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    tids: Vec<u32>,
     backing: Option<Backing>,
 }
 
@@ -132,7 +133,8 @@ impl Dataplane {
         let wakers = beds.clone();
         let wake = move |core: CoreId| wakers[core.index()].wake();
         let shared = Arc::new(Shared::new(config, queues.len(), secret()?, flow_group, wake)?);
-        let mut dataplane = Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new(), backing: None };
+        let mut dataplane =
+            Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new(), tids: Vec::new(), backing: None };
         let fds: Arc<[RawFd]> = queues.iter().filter_map(Queue::wait_fd).collect();
         for thread in ElasticThread::crew(&dataplane.shared, queues, runner.sched)? {
             dataplane.backing = Some(thread.backing());
@@ -162,19 +164,26 @@ impl Dataplane {
             let placed = pin.map_or(Ok(()), sys::thread::pin);
             let go = placed.is_ok();
             // The starter waits for this message, so it can only fail to arrive if the starter has panicked.
-            let _ = pinned.send(placed);
+            let _ = pinned.send(placed.map(|()| sys::thread::id()));
             if go {
                 elastic.run();
             }
         })?;
         self.threads.push(handle);
-        outcome.recv().unwrap_or(Ok(()))?;
+        if let Ok(placed) = outcome.recv() {
+            self.tids.push(placed?);
+        }
         Ok(())
     }
 
     /// What all cores share: counters, the mailbox.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The kernel's ids of the elastic threads, by core.
+    pub fn tids(&self) -> &[u32] {
+        &self.tids
     }
 
     /// Whether all elastic threads are running. One that ended by itself has panicked, which is our fault: its connections hang.

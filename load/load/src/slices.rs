@@ -15,6 +15,8 @@ const COUNTED: usize = 1 << 18;
 pub(crate) struct Slices {
     opens: Nanos,
     length: Nanos,
+    /// The slice that was asked for last, and its beginning from that of the window: mostly the one that is asked for next.
+    last: (usize, Nanos),
     cells: Vec<Cell>,
 }
 
@@ -47,7 +49,7 @@ impl Slices {
         let least = window.0.div_ceil(MAX as u64).max(1);
         let length = Nanos(length.0.max(least).min(window.0.max(1)));
         let count = window.0.div_ceil(length.0).max(1) as usize;
-        Slices { opens, length, cells: (0..count).map(|_| Cell::new(probe)).collect() }
+        Slices { opens, length, last: (0, Nanos::ZERO), cells: (0..count).map(|_| Cell::new(probe)).collect() }
     }
 
     /// The slice that `at` is in, if it is in the window.
@@ -56,7 +58,14 @@ impl Slices {
         if at < self.opens {
             return None;
         }
-        self.cells.get_mut(((at - self.opens).0 / self.length.0) as usize)
+        let at = at - self.opens;
+        let (_, begin) = self.last;
+        // A look spares a division, mostly.
+        if at < begin || at - begin >= self.length {
+            let index = at.0 / self.length.0;
+            self.last = (index as usize, Nanos(index * self.length.0));
+        }
+        self.cells.get_mut(self.last.0)
     }
 
     /// Lets the window open at `opens`. For slices in which nothing has been counted yet.

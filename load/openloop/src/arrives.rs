@@ -87,13 +87,11 @@ impl Flows {
                 c.ack_now = true;
                 self.soil(id);
             }
-            Phase::Opening if rst => {
-                // The next SYN follows when this one is overdue.
-                if ack && h.ack == c.una {
-                    self.refused += 1;
-                    if let Some(recorder) = recorder {
-                        recorder.refused();
-                    }
+            // Nobody listens. The next SYN follows when this one is overdue.
+            Phase::Opening if rst && ack && h.ack == c.una => {
+                self.refused += 1;
+                if let Some(recorder) = recorder {
+                    recorder.refused();
                 }
             }
             Phase::Opening if syn && ack && h.ack == c.una => {

@@ -135,3 +135,34 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(wnd: u32, out: u32) -> Conn {
+        let mut c = Conn::new(Ipv4Addr::new(198, 18, 0, 3), 10_000, FlowGroupId::of_hash(0), Seq(u32::MAX - 100));
+        c.wnd = wnd;
+        c.nxt += out;
+        c
+    }
+
+    #[test]
+    fn the_window_is_respected_without_silly_segments() {
+        assert_eq!(conn(65_535, 0).allowance(100), 100);
+        assert_eq!(conn(65_535, 0).allowance(4000), u32::from(MSS));
+        assert_eq!(conn(1000, 0).allowance(4000), 1000, "better than nothing while nothing is out");
+        assert_eq!(conn(3000, 1600).allowance(4000), 0, "waits for room for a whole segment");
+        assert_eq!(conn(3000, 1600).allowance(1400), 1400);
+        assert_eq!((conn(0, 0).allowance(1), conn(100, 200).allowance(1)), (0, 0));
+    }
+
+    #[test]
+    fn another_life_begins_beyond_the_last() {
+        let mut c = conn(65_535, 0);
+        (c.phase, c.max, c.owed) = (Phase::Open, c.nxt + 5000, true);
+        let before = c.max;
+        c.end_life();
+        assert!(c.iss().gt(before) && c.una == c.end && c.phase == Phase::Closed && !c.owed);
+    }
+}

@@ -174,6 +174,15 @@ impl Director {
     /// # Errors
     /// The stretch makes no sense; as [`Director::connect`].
     pub fn run(&self, drive: &Drive) -> Result<Outcome, OpenLoopError> {
+        self.run_watched(drive, |_| ())
+    }
+
+    /// The same; `meanwhile` is called when the queues have their orders, with the instant at which the window opens, to watch the server. What
+    /// it takes beyond the stretch is waited for.
+    ///
+    /// # Errors
+    /// As [`Director::run`].
+    pub fn run_watched(&self, drive: &Drive, meanwhile: impl FnOnce(Nanos)) -> Result<Outcome, OpenLoopError> {
         drive.check()?;
         let config = self.turn();
         self.connect_all(&config, drive.patience.max(GRACE))?;
@@ -193,7 +202,7 @@ impl Director {
             Order::Work(Box::new(Job { supply, recorder, give_up }))
         };
         let mut sum: Option<Outcome> = None;
-        for done in self.all(job, give_up + GRACE)? {
+        for done in self.all_while(job, give_up + GRACE, || meanwhile(start + drive.warmup))? {
             let Done::Worked(job) = done else { continue };
             let Job { supply, mut recorder, .. } = *job;
             if let Supply::Open { mut arrivals, rate } = supply {
@@ -223,11 +232,22 @@ impl Director {
     }
 
     /// Gives each queue its order and waits for all answers, until `until`.
-    fn all(&self, mut order: impl FnMut(usize) -> Order, until: Nanos) -> Result<Vec<Done>, OpenLoopError> {
+    fn all(&self, order: impl FnMut(usize) -> Order, until: Nanos) -> Result<Vec<Done>, OpenLoopError> {
+        self.all_while(order, until, || ())
+    }
+
+    /// The same; `meanwhile` is called between the two.
+    fn all_while(
+        &self,
+        mut order: impl FnMut(usize) -> Order,
+        until: Nanos,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Vec<Done>, OpenLoopError> {
         let orders: Vec<Order> = (0..self.inner.desks.len()).map(&mut order).collect();
         let work = matches!(orders.first(), Some(Order::Work(_)));
         let desks = &self.inner.desks;
         let numbers: Vec<u64> = desks.iter().zip(orders).map(|(desk, order)| desk.put(order)).collect();
+        meanwhile();
         let mut done = Vec::with_capacity(desks.len());
         let mut halted = false;
         for (i, (desk, number)) in desks.iter().zip(numbers).enumerate() {

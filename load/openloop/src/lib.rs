@@ -16,7 +16,7 @@
 //! counts from the *intended* arrival, so the time in which nobody polls is in it in full. What a real NIC, a wire and a client
 //! would add is not.
 //!
-//! The generator runs on the servers' cores. What it costs is the server's loss; `examples/cost.rs` measures it (per request and
+//! The generator runs on the servers' cores. What it costs is the server's loss; [`cost()`] measures it (per request and
 //! reply, without a server), so that results can state the network's cost without it.
 //!
 //! | file | what |
@@ -28,6 +28,7 @@
 //! | `conn.rs` | one connection: the client's TCP, as little as a server needs to see |
 //! | `slab.rs` | requests without a reply, in reserved memory |
 //! | `frames.rs` | frames in the server's buffers |
+//! | `cost.rs` | what all this costs, measured |
 //! | `director.rs`, `desk.rs`, `job.rs` | [`Director`], and how orders and outcomes pass between it and the queues |
 //!
 //! The client's TCP: a SYN with an MSS and no other option; data with PSH; acknowledgements on the next request, else after
@@ -47,6 +48,7 @@ mod arrives;
 mod backend;
 mod config;
 mod conn;
+mod cost;
 mod desk;
 mod director;
 mod flows;
@@ -57,6 +59,7 @@ mod slab;
 
 pub use backend::OpenLoop;
 pub use config::{Config, ConfigError, Host, OpenLoopError};
+pub use cost::{Cost, cost};
 pub use director::{Director, Drive};
 pub use draw;
 pub use load::Outcome;

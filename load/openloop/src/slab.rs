@@ -88,3 +88,26 @@ impl std::ops::IndexMut<u32> for Slab {
         &mut self.places[at as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use draw::{Purpose, ServiceTimes, stream};
+    use requests::{Asker, Spin, Workload};
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let times: ServiceTimes = "det:1us".parse().unwrap();
+        let mut asker = Asker::new(&Workload::Spin(Spin::new(times)), stream(1, 0, Purpose::Requests));
+        let mut slab = Slab::new(3, asker.next());
+        let mut request =
+            |n: u32| Request { ask: asker.next(), len: n, meant: Nanos::ZERO, start: Seq(u32::MAX), next: NIL };
+        let places: Vec<u32> = (0..3).map(|n| slab.put(request(n)).unwrap()).collect();
+        assert!(slab.put(request(9)).is_none() && slab.used() == 3);
+        assert_eq!(places.iter().map(|at| slab[*at].len).collect::<Vec<_>>(), [0, 1, 2]);
+        slab.free(places[1]);
+        slab.free(places[0]);
+        assert_eq!(slab.put(request(5)), Some(places[0]), "the last one left is the first one taken");
+        assert_eq!((slab[places[0]].end(), slab[places[2]].len, slab.used()), (Seq(4), 2, 2));
+    }
+}

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lab::Lab;
-use lab::kinds::{Asked, Extent, Finding, batch, churn, pingpong, sizes, spin, stacks, truth};
+use lab::kinds::{Asked, Extent, Finding, batch, churn, pingpong, sched, sizes, spin, stacks, truth};
 use units::Nanos;
 
 use crate::Usage;
@@ -21,6 +21,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Sizes(args) => plain("sizes", args, sizes::run),
         Kind::Batch(args) => plain("batch", args, batch::run),
         Kind::Spin(args) => plain("spin", args, spin::run),
+        Kind::Sched(args) => plain("sched", args, sched::run),
+        Kind::Stall(args) => plain("stall", args, sched::stall::run),
         Kind::Truth(args) => carry_out("truth", &args.plain.measuring, |asked| {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())
         }),
@@ -46,21 +48,27 @@ fn plain(name: &str, args: &Plain, bench: fn(&mut Lab, &Asked, Extent) -> Result
 type Run<'a> = Box<dyn Fn(&mut Lab, &Asked) -> Result<Finding> + 'a>;
 
 /// Every bench, with what it takes at most.
-fn every<'a>(asked: &Asked, extent: Extent, rows: &'a stacks::Rows) -> Vec<(&'static str, Nanos, Run<'a>)> {
+fn every<'a>(asked: &Asked, extent: Extent, rows: &'a stacks::Rows) -> Result<Vec<(&'static str, Nanos, Run<'a>)>> {
     let queue = truth::Queue::default();
-    vec![
+    Ok(vec![
         ("stacks", stacks::Plan::new(asked).total(rows), Box::new(move |lab, asked| stacks::run(lab, asked, rows))),
         ("pingpong", pingpong::takes(asked, extent), Box::new(move |lab, asked| pingpong::run(lab, asked, extent))),
         ("churn", churn::takes(asked, extent), Box::new(move |lab, asked| churn::run(lab, asked, extent))),
         ("sizes", sizes::takes(asked, extent), Box::new(move |lab, asked| sizes::run(lab, asked, extent))),
         ("batch", batch::takes(asked, extent), Box::new(move |lab, asked| batch::run(lab, asked, extent))),
         ("spin", spin::takes(asked, extent), Box::new(move |lab, asked| spin::run(lab, asked, extent))),
+        ("sched", sched::takes(asked, extent)?, Box::new(move |lab, asked| sched::run(lab, asked, extent))),
+        (
+            "stall",
+            sched::stall::takes(asked, extent),
+            Box::new(move |lab, asked| sched::stall::run(lab, asked, extent)),
+        ),
         (
             "truth",
             truth::takes(asked, extent, queue),
             Box::new(move |lab, asked| truth::run(lab, asked, extent, queue)),
         ),
-    ]
+    ])
 }
 
 /// All of them, one after the other. One that fails is named at the end and does not keep the others from running.
@@ -73,7 +81,7 @@ fn all(args: &All) -> Result<()> {
     let filter = (args.plain.extent() == Extent::Tiny).then_some("echo-1x1+zygix");
     let rows = stacks::Rows::filtered(filter).map_err(Usage)?;
     let asked = asked(&args.plain.measuring);
-    let benches = every(&asked, args.plain.extent(), &rows);
+    let benches = every(&asked, args.plain.extent(), &rows)?;
     let mut left = benches.iter().fold(Nanos::ZERO, |sum, b| sum + b.1);
     let mut failed = Vec::new();
     for (i, (name, takes, bench)) in benches.iter().enumerate() {

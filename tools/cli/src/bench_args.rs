@@ -38,6 +38,17 @@ Examples:
     Batch(Plain),
     /// Work of known length on both Linux stacks: the highest load with p99 <= 10 S, against what theory allows
     Spin(Plain),
+    /// The ways to schedule (ix; zygos with none, ipi, lend), on all cores: the highest load with p99 <= 10 S, against the model
+    #[command(after_help = "\
+Every core of the machine is a server; requests are made by a NIC that needs no client. Exponential, deterministic and
+bimodal work of 50 and 100 us; steals by load; a store's tiny tasks; what the network costs per request.
+With 2 seconds a point and 3 repeats it takes at most about twenty minutes.
+
+Example:
+  sudo zygix bench sched --seconds 2 --out results")]
+    Sched(Plain),
+    /// A core that stands still in application code now and then: p99 of each way to schedule
+    Stall(Plain),
     /// The load generator against known truth: an M/M/1 queue and its closed form, and a server that freezes
     #[command(after_help = "\
 With the default of 400 000 requests at loads of 0.3 and 0.7 it takes about three and a half minutes.

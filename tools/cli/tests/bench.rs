@@ -151,21 +151,24 @@ fn every_bench_runs_and_all_are_drawn() {
         return;
     }
     // Errors of the load are a busy machine's; here it is under test that each bench comes to its end with all of its parts.
-    assert!(said.contains("stacks, 1 of 7: at most"), "{said}");
+    assert!(said.contains("stacks, 1 of 9: at most"), "{said}");
     let (partitioned, floating, tap) = ("linux-partitioned (veth)", "linux-floating (veth)", "zygix (tap)");
-    let sides: [(&str, &[&str]); 6] = [
-        ("pingpong", &[partitioned, tap, "zygix (shm, own client)"]),
-        ("churn", &[partitioned, floating, tap]),
-        ("sizes", &[partitioned, floating, tap, "zygix (shm, own client)"]),
-        ("batch", &["B = "]),
-        ("spin", &["linux-partitioned", "linux-floating"]),
-        ("truth", &["p50", "p99", "open loop"]),
+    let ways: &[&str] = &["ix", "zygos, none", "zygos, ipi", "zygos, lend"];
+    let sides: [(&str, &[&str], usize); 8] = [
+        ("pingpong", &[partitioned, tap, "zygix (shm, own client)"], 2),
+        ("churn", &[partitioned, floating, tap], 2),
+        ("sizes", &[partitioned, floating, tap, "zygix (shm, own client)"], 2),
+        ("batch", &["B = "], 2),
+        ("spin", &["linux-partitioned", "linux-floating"], 2),
+        ("sched", ways, 4),
+        ("stall", ways, 0),
+        ("truth", &["p50", "p99", "open loop"], 2),
     ];
-    for (kind, sides) in sides {
+    for (kind, sides, figures) in sides {
         let document = document(&dir.0.join(format!("{kind}.json")));
         assert_eq!((&document["schema"], &document["kind"]), (&"zygix-bench-1".into(), &kind.into()));
         let drawn = document["figures"].as_array().unwrap();
-        assert_eq!(drawn.len(), 2, "{kind}: {said}");
+        assert_eq!(drawn.len(), figures, "{kind}: {said}");
         // A line of which noise has left nothing is not drawn; its rows in the tables are there, with dashes.
         let tables = document["tables"].to_string();
         assert!(sides.iter().all(|side| tables.contains(side)), "{kind}: {document}");

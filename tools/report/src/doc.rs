@@ -39,9 +39,16 @@ pub struct Document {
     /// How often each point was measured.
     #[serde(default)]
     pub repeats: u32,
-    /// The stacks comparison: one object per (application, stack, wire, workload). Their fields are listed in `stacks.rs`. Other benches have none.
+    /// One object per measured combination: `stacks` by (application, stack, wire, workload), `sched` by (distribution, service time, mode),
+    /// `stall` by (stall, mode). docs/bench.md lists their fields. Other benches have none.
     #[serde(default)]
     pub rows: Vec<Value>,
+    /// `sched`, `stall`: the cores, all of them servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// `sched`: what the network costs per request, in microseconds of a core: receive and transmit, TCP and the batch's syscalls included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_us_per_request: Option<f64>,
     /// What is to be drawn.
     #[serde(default)]
     pub figures: Vec<Figure>,
@@ -69,6 +76,8 @@ impl Default for Document {
             seconds_per_point: 0.0,
             repeats: 0,
             rows: Vec::new(),
+            cores: None,
+            network_us_per_request: None,
             figures: Vec::new(),
             tables: Vec::new(),
             noise: Noise::default(),

@@ -73,13 +73,18 @@ pub struct Tried {
 impl Tried {
     /// Of a window that offered `rate`.
     pub fn of(rate: f64, point: &Point, slo: &Slo) -> Tried {
+        Tried::new(rate, &point.outcome, point.void(), slo)
+    }
+
+    /// The same, where nothing but the outcome was taken down.
+    pub(super) fn new(rate: f64, outcome: &Outcome, void: bool, slo: &Slo) -> Tried {
         Tried {
             rate,
-            achieved: point.outcome.achieved_rps(),
-            latency_us: point.outcome.typical(slo.quantile).0 as f64 / 1e3,
-            broke: broke(&point.outcome, slo),
-            void: point.void(),
-            wrong: point.outcome.errors.wrong,
+            achieved: outcome.achieved_rps(),
+            latency_us: outcome.typical(slo.quantile).0 as f64 / 1e3,
+            broke: broke(outcome, slo),
+            void,
+            wrong: outcome.errors.wrong,
         }
     }
 }
@@ -100,11 +105,10 @@ fn kept_up(outcome: &Outcome) -> bool {
 }
 
 /// What a window says to the search: slices are its samples, and half of them may be above the limit ([`Outcome::typical`]).
-pub(super) fn vote(point: &Point, slo: &Slo) -> search::Point {
-    if point.void() {
+pub(super) fn vote(outcome: &Outcome, void: bool, slo: &Slo) -> search::Point {
+    if void {
         return search::Point::void();
     }
-    let outcome = &point.outcome;
     let each = outcome.slices.iter().filter_map(|s| s.latency.as_ref()).filter(|h| !h.is_empty());
     let above: Vec<bool> = each.map(|h| h.value_at_quantile(slo.quantile) > slo.limit.0).collect();
     search::Point {
@@ -159,7 +163,7 @@ pub fn hunt(
             let name = runners[i].server.serving.stack.name();
             lab.progress.say(&format!("{name} at {rate:.0} requests/s"));
             let point = runners[i].window(lab, (how.pace)(rate), how.step)?;
-            search.tell(rate, vote(&point, slo));
+            search.tell(rate, vote(&point.outcome, point.void(), slo));
             tried.push(Tried::of(rate, &point, slo));
         }
     }

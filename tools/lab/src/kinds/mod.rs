@@ -12,6 +12,7 @@
 //! | [`churn`] | connections that live for 1 to 1024 messages |
 //! | [`sizes`] | many messages of 64 B to 8 KB |
 //! | [`batch`] | latency against throughput by the bound of a batch |
+//! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
 //! | [`truth`] | the load generator against known answers |
 //! | `side.rs`, `grid.rs` | what these six share: a server with its client, and measurements laid out by both |
@@ -30,6 +31,7 @@ pub mod churn;
 mod grid;
 pub mod hunt;
 pub mod pingpong;
+pub mod sched;
 mod side;
 pub mod sizes;
 pub mod spin;

@@ -255,7 +255,7 @@ fn search_once(
             match window(lab, server, &law, rate, scope.window(mean)) {
                 Ok(point) => {
                     server.side.errors += point.outcome.errors.wrong;
-                    searches[i].tell(rate, hunt::vote(&point, &slo));
+                    searches[i].tell(rate, hunt::vote(&point.outcome, point.void(), &slo));
                 }
                 Err(e) if e.is::<Interrupted>() => return Err(e),
                 Err(e) => skip(lab, &mut server.side, &format!("{e:#}")),

@@ -1,0 +1,379 @@
+//! The four ways to schedule, on every core of this machine: the highest load whose p99 stays within ten service times, against the
+//! model; how much is stolen; what the network costs; and that tiny tasks do not pay for it (thesis figures 3.8, 3.9, 3.13).
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the plan, the measuring |
+//! | `model.rs` | predictions and bounds |
+//! | `rig.rs` | the server on the open-loop NIC |
+//! | `still.rs` | the application, and a core that stands still |
+//! | `show.rs` | rows, tables and figures |
+//! | `stall.rs` | `bench stall` |
+
+mod model;
+mod rig;
+mod show;
+pub mod stall;
+mod still;
+
+use anyhow::Result;
+use dataplane::Sched;
+use load::draw::ServiceTimes;
+use load::requests::{Spin, Workload};
+use load::search::{Search, SearchConfig, Slo};
+use sys::clock;
+use units::Nanos;
+
+use self::model::{Law, MODES, predicted};
+use self::rig::{App, Counts, Rig, Shot};
+use self::still::Stall;
+use super::grid::{Extent, text, times};
+use super::hunt;
+use super::{Asked, Finding, alternate, finish, usr, went_through};
+use crate::stats::{Spread, median};
+use crate::{Interrupted, Lab};
+
+/// Mean service times in microseconds: large enough that the gaps of a virtual machine do not decide.
+const TIMES: [u32; 2] = [50, 100];
+/// The objective: p99 within so many of them.
+const SLO: u32 = 10;
+/// Loads at which p99 is told.
+const TOLD: [f64; 2] = [0.5, 0.75];
+/// Loads of the figure of steals, with this law and time.
+const SWEEP: [f64; 8] = [0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+const SWEPT: (Law, u32) = (Law::Exp, 50);
+/// The search comes as close.
+const PRECISION: f64 = 0.025;
+/// Windows of a search: in the first round, in others.
+const TRIES: [u32; 2] = [8, 5];
+/// A slice has so many service times per core at least, for a p99 of its own; a window so many slices.
+const WORKS: u64 = 1000;
+const SLICES: usize = 8;
+/// What starting a server for a window takes, and what a window that fails takes in addition.
+const START: Nanos = Nanos::from_millis(350);
+/// The store's objective, and where its maximum is looked for.
+const TINY_SLO: Nanos = Nanos::from_micros(500);
+const TINY_RATES: [f64; 2] = [50e3, 20e6];
+/// Service times, and load, at which the cost of the network is taken.
+const COST_AT: (u32, f64) = (10, 0.5);
+
+/// How much of it.
+struct Scope {
+    extent: Extent,
+    times: &'static [u32],
+    laws: &'static [Law],
+    rounds: u32,
+    tries: [u32; 2],
+    asked: Asked,
+    cores: Vec<usize>,
+}
+
+impl Scope {
+    fn new(asked: &Asked, extent: Extent) -> Result<Scope> {
+        let tiny = extent == Extent::Tiny;
+        Ok(Scope {
+            extent,
+            times: if tiny { &TIMES[..1] } else { &TIMES },
+            laws: if tiny { &Law::ALL[1..2] } else { &Law::ALL },
+            rounds: extent.rounds(asked),
+            tries: if tiny { [1, 1] } else { TRIES },
+            asked: asked.clone(),
+            cores: sys::thread::allowed_cores()?,
+        })
+    }
+
+    /// The slice of a window of work with this mean.
+    fn slice(&self, us: u32) -> Nanos {
+        if self.extent == Extent::Tiny {
+            return Nanos::from_millis(10);
+        }
+        Nanos::from_micros(u64::from(us) * WORKS).max(Nanos::from_millis(25))
+    }
+
+    fn window(&self, us: u32) -> Nanos {
+        match self.extent {
+            Extent::Tiny => Nanos::from_millis(50),
+            Extent::Full => Nanos(self.asked.point.0 / 2).max(times(self.slice(us), SLICES)),
+        }
+    }
+
+    /// What one window takes.
+    fn takes(&self, us: u32) -> Nanos {
+        Lab::takes(self.window(us)) + START
+    }
+
+    /// What a search on all ways takes at most.
+    fn search(&self, us: u32, round: u32) -> Nanos {
+        times(self.takes(us), MODES.len() * self.tries[usize::from(round > 0)] as usize)
+    }
+
+    fn total(&self) -> Nanos {
+        let told = |us: u32| times(self.takes(us), MODES.len() * TOLD.len());
+        let round = |round| {
+            let each = self.times.iter().map(|us| self.search(*us, round) + told(*us));
+            let spin = times(each.fold(Nanos::ZERO, |sum, t| sum + t), self.laws.len());
+            let sweep = times(self.takes(SWEPT.1), SWEEP.len() * MODES.len());
+            spin + sweep + self.search(1, round)
+        };
+        (0..self.rounds).fold(self.takes(1), |sum, r| sum + round(r))
+    }
+}
+
+/// What was measured of one way with one law and service time.
+pub(super) struct Cell {
+    law: Law,
+    us: u32,
+    mode: usize,
+    /// The highest load, by round; `None` when not even the lowest held the objective.
+    max: Vec<Option<f64>>,
+    confident: bool,
+    /// p99 in service times at each of [`TOLD`], by round.
+    told: [Vec<f64>; 2],
+    /// Of those windows: what was counted per request at the second.
+    counts: Vec<Counts>,
+    /// Every window: load, p99 in service times.
+    tried: Vec<hunt::Tried>,
+}
+
+/// A point of the sweep.
+pub(super) struct Swept {
+    mode: usize,
+    load: f64,
+    /// Steals, lends and interrupts per request, by round.
+    steals: Vec<f64>,
+    lends: Vec<f64>,
+    interrupts: Vec<f64>,
+}
+
+/// All that was measured.
+#[derive(Default)]
+pub(super) struct Measured {
+    cells: Vec<Cell>,
+    swept: Vec<Swept>,
+    /// The store: requests per second at its objective, by way and round.
+    tiny: Vec<(usize, Vec<Option<f64>>)>,
+    network_us: Option<Spread>,
+    errors: u64,
+}
+
+/// The most that the bench takes.
+///
+/// # Errors
+/// The kernel does not tell which cores there are.
+pub fn takes(asked: &Asked, extent: Extent) -> Result<Nanos> {
+    Ok(Scope::new(asked, extent)?.total())
+}
+
+/// Runs the bench.
+///
+/// # Errors
+/// The server does not start.
+pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent) -> Result<Finding> {
+    let scope = Scope::new(asked, extent)?;
+    let mut measured = Measured::default();
+    lab.progress.plan(scope.total());
+    let through = went_through(measure(lab, &scope, &mut measured));
+    lab.progress.clear();
+    let through = through?;
+    let mut document = finish(lab, "sched", "Ways to schedule, on all cores", asked, &[], through)?;
+    show::fill(&mut document, &scope, &measured);
+    let text = document.tables.iter().map(text).collect::<Vec<_>>().join("\n");
+    Ok(Finding { document, text, errors: measured.errors, interrupted: !through })
+}
+
+fn measure(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
+    let mut done = Nanos::ZERO;
+    network(lab, scope, all)?;
+    done += scope.takes(1);
+    for round in 0..scope.rounds {
+        for &us in scope.times {
+            for &law in scope.laws {
+                lab.progress.part(&format!(
+                    "sched: {}, S = {us} us, round {} of {}",
+                    law.name(),
+                    round + 1,
+                    scope.rounds
+                ));
+                search(lab, scope, all, (law, us), round)?;
+                tell(lab, scope, all, (law, us), round)?;
+                done += scope.search(us, round) + times(scope.takes(us), MODES.len() * TOLD.len());
+                lab.progress.to(done);
+            }
+        }
+        lab.progress.part("sched: steals by load");
+        sweep(lab, scope, all, round)?;
+        done += times(scope.takes(SWEPT.1), SWEEP.len() * MODES.len());
+        lab.progress.to(done);
+        lab.progress.part("sched: a store");
+        tiny(lab, scope, all, round)?;
+        done += scope.search(1, round);
+        lab.progress.to(done);
+    }
+    Ok(())
+}
+
+fn work(law: Law, us: u32) -> Workload {
+    let mean = Nanos::from_micros(u64::from(us));
+    let of = [ServiceTimes::det, ServiceTimes::exp, ServiceTimes::bimodal1][law as usize];
+    Workload::Spin(Spin::new(of(mean)))
+}
+
+/// One window of one way at a share of what the cores can do. The server is started for it: another one that idles beside
+/// it would take its core.
+fn shot(lab: &mut Lab, scope: &Scope, sched: Sched, (law, us): (Law, u32), load: f64) -> Result<Shot> {
+    let rig = Rig::start(sched, &scope.cores, &App::Spin(Stall::NEVER), &work(law, us))?;
+    let rate = load * scope.cores.len() as f64 * 1e6 / f64::from(us);
+    lab.progress.say(&format!("sched: {sched}, {} of {us} us at {load:.2}", law.name()));
+    let shot = rig.window(rate, scope.window(us), scope.slice(us))?;
+    lab.noise.add(&shot.noise);
+    Ok(shot)
+}
+
+fn cell(all: &mut Measured, (law, us): (Law, u32), mode: usize) -> &mut Cell {
+    let at = all.cells.iter().position(|c| (c.law, c.us, c.mode) == (law, us, mode));
+    let at = at.unwrap_or_else(|| {
+        let told = [vec![], vec![]];
+        all.cells.push(Cell { law, us, mode, max: vec![], confident: true, told, counts: vec![], tried: vec![] });
+        all.cells.len() - 1
+    });
+    &mut all.cells[at]
+}
+
+/// The highest load of each way, window by window in turn.
+fn search(lab: &mut Lab, scope: &Scope, all: &mut Measured, what: (Law, u32), round: u32) -> Result<()> {
+    let (law, us) = what;
+    let slo = Slo { quantile: 0.99, limit: Nanos::from_micros(u64::from(us * SLO)) };
+    let full = scope.cores.len() as f64 * 1e6 / f64::from(us);
+    let tries = scope.tries[usize::from(round > 0)];
+    let mut searches: Vec<Search> = (0..MODES.len())
+        .map(|mode| {
+            let last = cell(all, what, mode).max.iter().rev().find_map(|m| *m);
+            let start = last.or(predicted(scope.cores.len(), us, mode, law)).unwrap_or(0.5);
+            let config = SearchConfig::new(slo, full * 0.03, full * 1.05);
+            hunt::by_slices(&SearchConfig { start: Some(full * start), precision: PRECISION, tries, ..config })
+        })
+        .collect();
+    let deadline = clock::now() + scope.search(us, round) + START;
+    let mut going = true;
+    while going {
+        going = false;
+        for mode in alternate(MODES.len(), round) {
+            let Some(rate) = searches[mode].next().filter(|_| clock::now() < deadline) else { continue };
+            going = true;
+            let shot = shot(lab, scope, MODES[mode], what, rate / full)?;
+            searches[mode].tell(rate, hunt::vote(&shot.outcome, shot.void(), &slo));
+            all.errors += shot.outcome.errors.wrong + shot.outcome.errors.broken;
+            let tried = hunt::Tried::new(rate, &shot.outcome, shot.void(), &slo);
+            cell(all, what, mode).tried.push(tried);
+        }
+    }
+    for (mode, search) in searches.iter().enumerate() {
+        let found = search.result();
+        let cell = cell(all, what, mode);
+        cell.max.push(found.max_rps.map(|rps| rps / full));
+        cell.confident &= found.confident;
+    }
+    Ok(())
+}
+
+/// p99 at fixed loads.
+fn tell(lab: &mut Lab, scope: &Scope, all: &mut Measured, what: (Law, u32), round: u32) -> Result<()> {
+    for (i, load) in TOLD.into_iter().enumerate() {
+        for mode in alternate(MODES.len(), round) {
+            let shot = shot(lab, scope, MODES[mode], what, load)?;
+            all.errors += shot.outcome.errors.wrong + shot.outcome.errors.broken;
+            let cell = cell(all, what, mode);
+            if !shot.void() {
+                cell.told[i].push(shot.outcome.typical(0.99).0 as f64 / 1e3 / f64::from(what.1));
+            }
+            if i == 1 {
+                cell.counts.push(shot.counts);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How much is stolen, lent and interrupted, by load.
+fn sweep(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<()> {
+    for load in scope.extent.of(&SWEEP) {
+        for mode in alternate(MODES.len(), round) {
+            let shot = shot(lab, scope, MODES[mode], SWEPT, *load)?;
+            let at = all.swept.iter().position(|s| s.mode == mode && s.load == *load).unwrap_or_else(|| {
+                all.swept.push(Swept { mode, load: *load, steals: vec![], lends: vec![], interrupts: vec![] });
+                all.swept.len() - 1
+            });
+            let swept = &mut all.swept[at];
+            swept.steals.push(shot.per_request(shot.counts.steals));
+            swept.lends.push(shot.per_request(shot.counts.lends));
+            swept.interrupts.push(shot.per_request(shot.counts.interrupts));
+        }
+    }
+    Ok(())
+}
+
+/// Tiny tasks: what the store does at its objective, partitioned and with lending.
+fn tiny(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<()> {
+    let modes = [0, MODES.len() - 1];
+    let slo = Slo { quantile: 0.99, limit: TINY_SLO };
+    let workload = usr(scope.asked.records.min(100_000));
+    let tries = scope.tries[usize::from(round > 0)];
+    if all.tiny.is_empty() {
+        all.tiny = modes.iter().map(|m| (*m, vec![])).collect();
+    }
+    let mut searches: Vec<Search> = all
+        .tiny
+        .iter()
+        .map(|(_, max)| {
+            let start = max.iter().rev().find_map(|m| *m).unwrap_or(1e6);
+            let config = SearchConfig::new(slo, TINY_RATES[0], TINY_RATES[1]);
+            hunt::by_slices(&SearchConfig { start: Some(start), precision: 0.04, tries, ..config })
+        })
+        .collect();
+    let rigless = |lab: &mut Lab, mode: usize, rate: f64| -> Result<Shot> {
+        let rig = Rig::start(MODES[mode], &scope.cores, &App::Kv, &workload)?;
+        let shot = rig.window(rate, scope.window(1), scope.slice(1))?;
+        lab.noise.add(&shot.noise);
+        Ok(shot)
+    };
+    let mut going = true;
+    while going {
+        going = false;
+        for i in alternate(modes.len(), round) {
+            let Some(rate) = searches[i].next() else { continue };
+            going = true;
+            lab.progress.say(&format!("sched: {}, USR at {rate:.0} requests/s", MODES[modes[i]]));
+            let shot = rigless(lab, modes[i], rate)?;
+            searches[i].tell(rate, hunt::vote(&shot.outcome, shot.void(), &slo));
+        }
+    }
+    for (search, (_, max)) in searches.iter().zip(&mut all.tiny) {
+        max.push(search.result().max_rps);
+    }
+    Ok(())
+}
+
+/// What the network costs per request: the time that cores are busy, less the work itself, and less the generator's.
+fn network(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
+    lab.progress.part("sched: cost of the network");
+    let (us, load) = COST_AT;
+    let rig = Rig::start(Sched::Ix, &scope.cores, &App::Spin(Stall::NEVER), &work(Law::Det, us))?;
+    let rate = load * scope.cores.len() as f64 * 1e6 / f64::from(us);
+    let busy = rig.busy_us(rate, scope.window(us).max(Nanos(scope.asked.point.0 / 2)))?;
+    let generator = openloop::cost(1024, Nanos::from_millis(50))?.own() / 1e3;
+    // Quartiles, not the range: a slice in which the machine stood still says nothing about the network.
+    let mut sorted: Vec<f64> = busy.iter().map(|b| b - f64::from(us) - generator).collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |q: f64| sorted.get((sorted.len() as f64 * q) as usize).copied();
+    if let (Some(low), Some(high)) = (at(0.25), at(0.75)) {
+        all.network_us = Some(Spread { median: median(sorted.iter().copied()), low, high });
+    }
+    if scope.extent == Extent::Full && rig.counter(0, |m| m.rx_forwarded_in.get()) > 0 {
+        lab.notes
+            .push("Frames came to queues that do not own their flows: the network's cost includes forwarding.".into());
+    }
+    if sys::stop::requested() {
+        return Err(Interrupted.into());
+    }
+    Ok(())
+}
