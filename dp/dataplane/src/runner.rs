@@ -292,7 +292,7 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
         let fd = queue.wait_fd();
         let returned = stack.has_returned();
         drop(stack);
-        let stealable = self.thread.sched() != Sched::Ix && crew.has_work();
+        let stealable = self.thread.sched() != Sched::Ix && crew.has_work(own);
         let nothing = quiet && !returned && !stealable && !self.thread.shared().has_inbox(core);
         if nothing && !self.stop.load(Ordering::SeqCst) {
             let bell = bed.bell.as_raw_fd();

@@ -126,9 +126,11 @@ impl<Q: Queue> Crew<Q> {
         watched
     }
 
-    /// Whether anything is there that any core could do.
-    pub(crate) fn has_work(&self) -> bool {
-        self.stations.iter().any(|s| s.shuffle.offered() > 0)
+    /// Whether anything is there that any core could do, or that came home to `own`. Asked by a core that is about to sleep, when it has let
+    /// go of its network layer: until then others found that taken, and left to it what they gave back.
+    pub(crate) fn has_work(&self, own: usize) -> bool {
+        fence(SeqCst);
+        self.stations[own].shuffle.has_returns() || self.stations.iter().any(|s| s.shuffle.offered() > 0)
     }
 }
 
@@ -187,8 +189,15 @@ impl<Q: Queue> Station<Q> {
     fn collect(&self, now: Nanos) -> bool {
         let Some(mut stack) = self.stack.try_lock() else { return false };
         stack.complete_returned(now, LEND);
-        self.due(stack.transmit(now));
+        self.wrap_up(&mut stack, now);
         true
+    }
+
+    /// Transmits, for a home that is not there, and notes when somebody has to look again: at once if something had to be left.
+    fn wrap_up(&self, stack: &mut Stack<Q>, now: Nanos) {
+        let deadline = stack.transmit(now);
+        stack.free_all();
+        self.due(if stack.has_returned() || stack.ready() > 0 { now } else { deadline });
     }
 
     /// Gives work back to its home. With `collect`, the syscalls on it are carried out here and now unless somebody else is at it, who will
@@ -226,7 +235,7 @@ impl<Q: Queue> Station<Q> {
         }
         stack.run_timers(now, LEND);
         let offered = stack.offer(usize::MAX);
-        self.due(stack.transmit(now));
+        self.wrap_up(&mut stack, now);
         self.release(stack, now);
         Some(offered)
     }

@@ -76,11 +76,17 @@ impl<Q: Queue> ElasticThread<Q> {
         // Answers leave before long application code, not after it; and whatever timers and acknowledgments ask for.
         let deadline = if drawn.is_none() || returned > 0 || !short {
             let deadline = stack.egress(now, arena);
+            // Timers that fired have made connections ready.
+            let deadline = if stack.ready() > 0 { now } else { deadline };
             station.due(deadline);
             deadline
         } else {
             now
         };
+        // What is left behind a batch that takes longer than was expected: whoever sees it by then offers it.
+        if drawn.is_some() && stack.ready() > 0 {
+            station.due(now + QUANTUM);
+        }
         station.release(stack, now);
         let alone = drawn.is_some() && self.pace.mean >= WORTH_WAKING;
         if offered > 1 || (offered > 0 || alone) && !crew.is_watched() {

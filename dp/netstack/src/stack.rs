@@ -43,6 +43,8 @@ pub struct Stack<Q> {
     /// The flow groups owned by this core; the others are elsewhere.
     pub(crate) groups: Groups,
     pub(crate) wheel: Wheel,
+    /// No timer is due before: asking the wheel costs more than most turns have to spend on it.
+    pub(crate) timers_due: Nanos,
     /// Tokens of timers that fired, while they are worked through.
     pub(crate) due: Vec<u64>,
     /// Connections with news for the application, each once.
@@ -51,6 +53,8 @@ pub struct Stack<Q> {
     pub(crate) dirty: VecDeque<ConnId>,
     burst: Vec<RxFrame>,
     pub(crate) datagrams: VecDeque<Datagram>,
+    /// Where there are connections and datagrams, and room for one: which it was last.
+    datagrams_first: bool,
     pub(crate) mail: VecDeque<(Handle, u64)>,
     /// Connections that could not be opened, to be told to the application.
     pub(crate) refused: Vec<Cookie>,
@@ -88,12 +92,14 @@ impl<Q: Queue> Stack<Q> {
             core,
             groups: Groups(Box::new(std::array::from_fn(|g| own(g).then(&group)))),
             wheel: Wheel::with_capacity(c.max_conns + FLOW_GROUPS * backlog),
+            timers_due: Nanos::MAX,
             due: Vec::with_capacity(256),
             // A connection is in each at most once, so they never grow. Untouched parts cost address space only.
             ready: VecDeque::with_capacity(shared.depot.capacity()),
             dirty: VecDeque::with_capacity(shared.depot.capacity()),
             burst: Vec::with_capacity(c.batch.max(1)),
             datagrams: VecDeque::with_capacity(DATAGRAMS),
+            datagrams_first: true,
             mail: VecDeque::with_capacity(MAIL),
             refused: Vec::new(),
             slips: Slips::new(c.batch.max(1)),
@@ -178,7 +184,17 @@ impl<Q: Queue> Stack<Q> {
     /// Moves at most `max` ready connections, and datagrams, into the batch; marks the connections busy.
     pub fn dispatch(&mut self, max: usize, batch: &mut Batch) -> usize {
         let before = batch.len();
-        for _ in 0..max.min(batch.entries.capacity() - batch.entries.len()) {
+        // A batch that is to have less than it holds is for long handlers, and one of one is to be stolen: its connections and datagrams count
+        // alike, so that none waits behind more than its share. Where both wait, they take turns at being first.
+        let bound = batch.datagrams.capacity();
+        let shared = max < bound || bound == 1;
+        let connections = if shared && !self.datagrams.is_empty() {
+            self.datagrams_first = !self.datagrams_first;
+            if self.datagrams_first { max / 2 } else { max }
+        } else {
+            max
+        };
+        for _ in 0..connections.min(batch.entries.capacity() - batch.entries.len()) {
             let Some(id) = self.ready.pop_front() else { break };
             let place = batch.entries.len() as u16;
             let Some(conn) = self.groups.conn_mut(id) else { continue };
@@ -213,12 +229,8 @@ impl<Q: Queue> Stack<Q> {
         if !self.mail.is_empty() && batch.entries.iter().any(|e| e.pending.contains(Pending::MESSAGE)) {
             self.deliver_mail(batch);
         }
-        // A batch of one is for one piece of work: so datagrams can be stolen one by one.
-        let room = match batch.datagrams.capacity() {
-            1 => 1 - batch.entries.len().min(1),
-            bound => bound,
-        };
-        while batch.datagrams.len() < room {
+        let room = if shared { max - (batch.len() - before) } else { bound };
+        for _ in 0..room.min(bound - batch.datagrams.len()) {
             let Some(d) = self.datagrams.pop_front() else { break };
             batch.datagrams.push(d);
         }
@@ -267,6 +279,14 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
+    /// Sends home the transmit buffers whose bytes were acknowledged, where no arena is at hand: a home that is away for long must not keep
+    /// them from those who answer in its stead.
+    pub fn free_all(&mut self) {
+        if !self.freed.is_empty() {
+            self.freed = MbufQueue::new();
+        }
+    }
+
     /// Transmits and rings the doorbell, without timers. Answers when the stack must be called again at the latest.
     pub fn transmit(&mut self, now: Nanos) -> Nanos {
         let now = self.not_before(now);
@@ -283,7 +303,7 @@ impl<Q: Queue> Stack<Q> {
         }
         // Frames that wait for an address are looked at now and then.
         let parked = if self.link.has_parked() { now + Nanos::from_millis(2) } else { Nanos::MAX };
-        self.wheel.next_deadline().unwrap_or(Nanos::MAX).min(parked)
+        self.timers_due.min(parked)
     }
 
     /// All that a connection has to transmit now; then its timer.

@@ -31,6 +31,7 @@ impl<Q: Queue> Stack<Q> {
         }
         let token = Handle::new(id.group(), id.slot(), conn.generation).to_bits();
         conn.timer = wheel.arm(deadline, token).map(|t| (t, deadline));
+        self.timers_due = self.timers_due.min(deadline);
     }
 
     /// Arms a half-open entry's timer.
@@ -39,6 +40,7 @@ impl<Q: Queue> Stack<Q> {
         if let Some(entry) = groups.get_mut(group).and_then(|g| g.halves.get_mut(slot)) {
             let token = HALF | Handle::new(group, slot, entry.generation).to_bits();
             entry.timer = wheel.arm(entry.half.deadline(), token);
+            self.timers_due = self.timers_due.min(entry.half.deadline());
         }
     }
 
@@ -53,8 +55,12 @@ impl<Q: Queue> Stack<Q> {
     /// Works off at most `most` due timers. Returns how many.
     pub fn run_timers(&mut self, now: Nanos, most: usize) -> usize {
         let now = self.not_before(now);
+        if now < self.timers_due {
+            return 0;
+        }
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(now, most.min(due.capacity()), &mut |token| due.push(token));
+        self.timers_due = self.wheel.next_deadline().unwrap_or(Nanos::MAX);
         let n = due.len();
         for token in due.drain(..) {
             if token & HALF == 0 {

@@ -133,10 +133,10 @@ impl<'a> Received<'a> {
     }
 
     /// Takes up to `n` bytes out, as the application's own; fewer if a buffer holds fewer. `None` when no bytes
-    /// are left or no buffer is free.
+    /// are left or less than half of the core's buffers are free: who keeps what he took takes nothing from those who answer.
     pub fn take(&mut self, n: usize, pool: &mut Pool) -> Option<RxBuf> {
         let n = n.min(self.chunk.len());
-        if n == 0 {
+        if n == 0 || 2 * pool.available() <= pool.count() {
             return None;
         }
         let mut own = pool.alloc()?;

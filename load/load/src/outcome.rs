@@ -131,6 +131,8 @@ pub struct Outcome {
     pub opened: u64,
     /// The time series.
     pub slices: Vec<Slice>,
+    /// Each right reply by itself, if that was asked for: when its request was meant, and its latency. In no order.
+    pub each: Vec<(Nanos, Nanos)>,
     /// Somebody ended the window early.
     pub interrupted: bool,
     /// Whether requests were made by an arrival process.
@@ -156,6 +158,7 @@ impl Outcome {
             probe: histogram(),
             opened: 0,
             slices: Vec::new(),
+            each: Vec::new(),
             interrupted: false,
             open_loop,
         }
@@ -231,6 +234,7 @@ impl Outcome {
         self.held += other.held;
         self.interrupted |= other.interrupted;
         self.window = self.window.min(other.window);
+        self.each.extend_from_slice(&other.each);
         for (into, from) in [
             (&mut self.latency, &other.latency),
             (&mut self.lateness, &other.lateness),
@@ -321,6 +325,7 @@ impl Outcome {
             opened: number("opened")?,
             held: number("held")?,
             slices: slices.collect::<Option<_>>()?,
+            each: Vec::new(),
             interrupted: v["interrupted"].as_bool()?,
             open_loop: v["open_loop"].as_bool()?,
         })

@@ -15,6 +15,8 @@ use crate::job::{Done, Job, Order, Supply};
 const LEAD: Nanos = Nanos::from_millis(5);
 /// A queue that has not answered so long after it had to is not polled at all.
 const GRACE: Nanos = Nanos::from_secs(5);
+/// Replies that one queue keeps one by one at most: 256 MB.
+const EACH_MAX: usize = 1 << 24;
 /// How often a wait looks whether somebody asks for the end.
 const LOOK: Nanos = Nanos::from_millis(100);
 
@@ -35,6 +37,8 @@ pub struct Drive {
     pub patience: Nanos,
     /// Keep each slice's histogram, for [`Outcome::typical`] and [`Outcome::without`].
     pub keep: bool,
+    /// Keep each reply ([`Outcome::each`]): 16 bytes for each request that may come.
+    pub each: bool,
 }
 
 impl Drive {
@@ -50,6 +54,7 @@ impl Drive {
             slice: Nanos::from_millis(100),
             patience: Nanos::from_secs(1),
             keep: true,
+            each: false,
         }
     }
 
@@ -189,6 +194,11 @@ impl Director {
         // Memory first: writing it takes longer than the lead.
         let mut recorders: Vec<Recorder> =
             self.inner.desks.iter().map(|_| Recorder::new(drive.window, drive.slice, drive.keep)).collect();
+        if drive.each {
+            let expected = drive.rate * drive.window.as_secs_f64() / recorders.len() as f64;
+            let most = (expected + 6.0 * expected.sqrt() + 64.0).min(EACH_MAX as f64) as usize;
+            recorders.iter_mut().for_each(|r| r.keep_each(most));
+        }
         let start = clock::now() + LEAD;
         let (share, span) = (1.0 / recorders.len() as f64, drive.warmup + drive.window);
         let pattern = Pattern::constant(drive.rate);

@@ -46,16 +46,15 @@ const SWEPT: (Law, u32) = (Law::Exp, 50);
 const PRECISION: f64 = 0.025;
 /// Windows of a search: in the first round, in others.
 const TRIES: [u32; 2] = [8, 5];
-/// A slice has so many service times per core at least, for a p99 of its own; a window so many slices.
-const WORKS: u64 = 1000;
-const SLICES: usize = 8;
+/// A window has so many service times per core at least.
+const WORKS: u64 = 8000;
 /// What starting a server for a window takes, and what a window that fails takes in addition.
 const START: Nanos = Nanos::from_millis(350);
 /// The store's objective, and where its maximum is looked for.
 const TINY_SLO: Nanos = Nanos::from_micros(500);
 const TINY_RATES: [f64; 2] = [50e3, 20e6];
-/// Service times, and load, at which the cost of the network is taken.
-const COST_AT: (u32, f64) = (10, 0.5);
+/// Loads of 1 us requests at which the network's cost is taken: with few frames at a time, and with some.
+const COST_AT: [f64; 3] = [0.05, 0.15, 0.35];
 
 /// How much of it.
 struct Scope {
@@ -82,18 +81,10 @@ impl Scope {
         })
     }
 
-    /// The slice of a window of work with this mean.
-    fn slice(&self, us: u32) -> Nanos {
-        if self.extent == Extent::Tiny {
-            return Nanos::from_millis(10);
-        }
-        Nanos::from_micros(u64::from(us) * WORKS).max(Nanos::from_millis(25))
-    }
-
     fn window(&self, us: u32) -> Nanos {
         match self.extent {
             Extent::Tiny => Nanos::from_millis(50),
-            Extent::Full => Nanos(self.asked.point.0 / 2).max(times(self.slice(us), SLICES)),
+            Extent::Full => self.asked.point.max(Nanos::from_micros(u64::from(us) * WORKS)),
         }
     }
 
@@ -115,7 +106,7 @@ impl Scope {
             let sweep = times(self.takes(SWEPT.1), SWEEP.len() * MODES.len());
             spin + sweep + self.search(1, round)
         };
-        (0..self.rounds).fold(self.takes(1), |sum, r| sum + round(r))
+        (0..self.rounds).fold(times(self.takes(1), COST_AT.len()), |sum, r| sum + round(r))
     }
 }
 
@@ -152,7 +143,8 @@ pub(super) struct Measured {
     swept: Vec<Swept>,
     /// The store: requests per second at its objective, by way and round.
     tiny: Vec<(usize, Vec<Option<f64>>)>,
-    network_us: Option<Spread>,
+    /// The network's cost per request, by requests per second.
+    network: Vec<(f64, Spread)>,
     errors: u64,
 }
 
@@ -184,7 +176,7 @@ pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent) -> Result<Finding> {
 fn measure(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
     let mut done = Nanos::ZERO;
     network(lab, scope, all)?;
-    done += scope.takes(1);
+    done += times(scope.takes(1), COST_AT.len());
     for round in 0..scope.rounds {
         for &us in scope.times {
             for &law in scope.laws {
@@ -221,10 +213,11 @@ fn work(law: Law, us: u32) -> Workload {
 /// One window of one way at a share of what the cores can do. The server is started for it: another one that idles beside
 /// it would take its core.
 fn shot(lab: &mut Lab, scope: &Scope, sched: Sched, (law, us): (Law, u32), load: f64) -> Result<Shot> {
-    let rig = Rig::start(sched, &scope.cores, &App::Spin(Stall::NEVER), &work(law, us))?;
+    let mean = Nanos::from_micros(u64::from(us));
+    let rig = Rig::start(sched, &scope.cores, &App::Spin(Stall::NEVER, mean), &work(law, us))?;
     let rate = load * scope.cores.len() as f64 * 1e6 / f64::from(us);
     lab.progress.say(&format!("sched: {sched}, {} of {us} us at {load:.2}", law.name()));
-    let shot = rig.window(rate, scope.window(us), scope.slice(us))?;
+    let shot = rig.window(rate, load, scope.window(us))?;
     lab.noise.add(&shot.noise);
     Ok(shot)
 }
@@ -261,9 +254,12 @@ fn search(lab: &mut Lab, scope: &Scope, all: &mut Measured, what: (Law, u32), ro
             let Some(rate) = searches[mode].next().filter(|_| clock::now() < deadline) else { continue };
             going = true;
             let shot = shot(lab, scope, MODES[mode], what, rate / full)?;
-            searches[mode].tell(rate, hunt::vote(&shot.outcome, shot.void(), &slo));
+            searches[mode].tell(rate, shot.vote(&slo));
             all.errors += shot.outcome.errors.wrong + shot.outcome.errors.broken;
-            let tried = hunt::Tried::new(rate, &shot.outcome, shot.void(), &slo);
+            let tried = hunt::Tried {
+                latency_us: shot.p99().0 as f64 / 1e3,
+                ..hunt::Tried::new(rate, &shot.outcome, shot.void(), &slo)
+            };
             cell(all, what, mode).tried.push(tried);
         }
     }
@@ -284,7 +280,7 @@ fn tell(lab: &mut Lab, scope: &Scope, all: &mut Measured, what: (Law, u32), roun
             all.errors += shot.outcome.errors.wrong + shot.outcome.errors.broken;
             let cell = cell(all, what, mode);
             if !shot.void() {
-                cell.told[i].push(shot.outcome.typical(0.99).0 as f64 / 1e3 / f64::from(what.1));
+                cell.told[i].push(shot.p99().0 as f64 / 1e3 / f64::from(what.1));
             }
             if i == 1 {
                 cell.counts.push(shot.counts);
@@ -332,7 +328,7 @@ fn tiny(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<
         .collect();
     let rigless = |lab: &mut Lab, mode: usize, rate: f64| -> Result<Shot> {
         let rig = Rig::start(MODES[mode], &scope.cores, &App::Kv, &workload)?;
-        let shot = rig.window(rate, scope.window(1), scope.slice(1))?;
+        let shot = rig.window(rate, 0.5, scope.window(1))?;
         lab.noise.add(&shot.noise);
         Ok(shot)
     };
@@ -344,7 +340,7 @@ fn tiny(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<
             going = true;
             lab.progress.say(&format!("sched: {}, USR at {rate:.0} requests/s", MODES[modes[i]]));
             let shot = rigless(lab, modes[i], rate)?;
-            searches[i].tell(rate, hunt::vote(&shot.outcome, shot.void(), &slo));
+            searches[i].tell(rate, shot.vote(&slo));
         }
     }
     for (search, (_, max)) in searches.iter().zip(&mut all.tiny) {
@@ -353,20 +349,21 @@ fn tiny(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<
     Ok(())
 }
 
-/// What the network costs per request: the time that cores are busy, less the work itself, and less the generator's.
+/// What the network costs per request: the time of turns that found something to do, less the application's, less the generator's.
 fn network(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
     lab.progress.part("sched: cost of the network");
-    let (us, load) = COST_AT;
-    let rig = Rig::start(Sched::Ix, &scope.cores, &App::Spin(Stall::NEVER), &work(Law::Det, us))?;
-    let rate = load * scope.cores.len() as f64 * 1e6 / f64::from(us);
-    let busy = rig.busy_us(rate, scope.window(us).max(Nanos(scope.asked.point.0 / 2)))?;
-    let generator = openloop::cost(1024, Nanos::from_millis(50))?.own() / 1e3;
-    // Quartiles, not the range: a slice in which the machine stood still says nothing about the network.
-    let mut sorted: Vec<f64> = busy.iter().map(|b| b - f64::from(us) - generator).collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |q: f64| sorted.get((sorted.len() as f64 * q) as usize).copied();
-    if let (Some(low), Some(high)) = (at(0.25), at(0.75)) {
-        all.network_us = Some(Spread { median: median(sorted.iter().copied()), low, high });
+    let generator = openloop::cost(64, Nanos::from_millis(50))?.own() / 1e3;
+    let rig = Rig::start(Sched::Ix, &scope.cores, &App::Timed, &work(Law::Det, 1))?;
+    for load in COST_AT {
+        let rate = load * scope.cores.len() as f64 * 1e6;
+        let mut each = rig.network_us(rate, scope.window(1))?;
+        each.iter_mut().for_each(|us| *us -= generator);
+        each.sort_by(f64::total_cmp);
+        // Quartiles, not the range: a piece in which the machine stood still says nothing about the network.
+        let at = |q: f64| each.get((each.len() as f64 * q) as usize).copied();
+        if let (Some(low), Some(high)) = (at(0.25), at(0.75)) {
+            all.network.push((rate, Spread { median: median(each.iter().copied()), low, high }));
+        }
     }
     if scope.extent == Extent::Full && rig.counter(0, |m| m.rx_forwarded_in.get()) > 0 {
         lab.notes

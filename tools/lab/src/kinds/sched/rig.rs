@@ -1,27 +1,37 @@
 //! A server on every core of the machine, in this very process: the dataplane on the open-loop NIC.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result};
-use dataplane::{Dataplane, Idle, RunnerConfig, Sched};
+use dataplane::{App as Runs, BatchView, Dataplane, Idle, RunnerConfig, Sched};
 use load::Outcome;
 use load::requests::Workload;
-use netstack::{Metrics, PoolSizes, StackConfig};
+use load::search::{self, Slo};
+use netstack::{Batch, Metrics, PoolSizes, StackConfig};
 use nic::Nic;
 use openloop::{Config, Director, Drive, OpenLoop, OpenLoopError};
-use sys::clock::{self, ThreadClock};
+use sys::clock;
 use units::{CoreId, Nanos};
 use zygix::{Runtime, Service};
 
-use super::still::Stall;
+use super::still::{Gap, Gaps, Stall, Still};
 use crate::Interrupted;
-use crate::noise::{self, Noise, Runner, Watch};
+use crate::noise::{Noise, VOID_SHARE};
 
 /// How long the opening of connections, or the storing of records, may take.
 const PATIENCE: Nanos = Nanos::from_secs(10);
 /// So many that a random one is hardly ever still busy.
 const CONNECTIONS: u32 = 1024;
+/// So few that a server's caches hold them, and that acknowledgements ride on requests.
+const FEW: u32 = 64;
+/// Bound of a batch.
+const BATCH: usize = 64;
+/// By which noise is counted.
+const PIECE: Nanos = Nanos::from_millis(1);
+/// A window votes by so many blocks of its requests.
+const BLOCKS: usize = 16;
 /// Buffers per core: enough for what waits at ten times the load that a core can do for a second or so.
 const POOLS: PoolSizes = PoolSizes { rx: 4096, spill: 2, tx: 4096, small: 1024 };
 
@@ -63,8 +73,10 @@ impl Counts {
 
 /// One window.
 pub(super) struct Shot {
-    /// Noisy slices are left out, unless that leaves too little.
     pub(super) outcome: Outcome,
+    /// Latencies of the requests that no gap had touched, by the time for which they were meant; all, if that leaves too few.
+    pub(super) kept: Vec<Nanos>,
+    /// In pieces of [`PIECE`].
     pub(super) noise: Noise,
     /// Of the window, and of the requests answered in it.
     pub(super) counts: Counts,
@@ -74,7 +86,31 @@ pub(super) struct Shot {
 impl Shot {
     /// Too many of the slices were noisy.
     pub(super) fn void(&self) -> bool {
-        self.noise.share() > noise::VOID_SHARE
+        self.noise.share() > VOID_SHARE
+    }
+
+    /// The 99th percentile of what was kept.
+    pub(super) fn p99(&self) -> Nanos {
+        quantile(&self.kept, 0.99)
+    }
+
+    /// What the window says to a search: blocks of consecutive requests are its samples.
+    pub(super) fn vote(&self, slo: &Slo) -> search::Point {
+        if self.void() {
+            return search::Point::void();
+        }
+        let size = (self.kept.len() / BLOCKS).max(1);
+        let above: Vec<bool> = self.kept.chunks_exact(size).map(|b| quantile(b, slo.quantile) > slo.limit).collect();
+        let (answered, offered) = (self.outcome.answered_in_window as f64, self.outcome.offered as f64);
+        // A gap just before the window's end takes what it held up with it.
+        let held_up = 20.0 * offered.sqrt() + 20.0;
+        search::Point {
+            latency: self.p99(),
+            ok_rate: answered >= 0.97 * offered - held_up && self.outcome.errors.total() as f64 <= 0.001 * offered,
+            samples: above.len() as u64,
+            above: above.iter().filter(|above| **above).count() as u64,
+            void: false,
+        }
     }
 
     /// Per request answered.
@@ -83,17 +119,90 @@ impl Shot {
     }
 }
 
+/// The value that a share `q` of the latencies did not exceed; zero of none.
+fn quantile(latencies: &[Nanos], q: f64) -> Nanos {
+    let mut sorted = latencies.to_vec();
+    let at = ((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1));
+    if sorted.is_empty() { Nanos::ZERO } else { *sorted.select_nth_unstable(at).1 }
+}
+
+/// What is left out for a gap, beyond it: requests that were there when it began, and those behind which the backlog had to be worked off.
+#[derive(Clone, Copy)]
+pub(super) struct Margins {
+    /// Shorter gaps are nothing to speak of.
+    pub(super) least: Nanos,
+    before: Nanos,
+    after: Nanos,
+}
+
+impl Margins {
+    /// For work of this mean length.
+    pub(super) fn of(mean: Nanos) -> Margins {
+        Margins { least: Nanos(mean.0 / 2), before: Nanos(5 * mean.0), after: Nanos(10 * mean.0) }
+    }
+
+    /// The stretches of `[opens, closes)` that gaps have spoilt, ascending and apart.
+    fn spoilt(&self, gaps: &[Gap], load: f64, opens: Nanos, closes: Nanos) -> Vec<(Nanos, Nanos)> {
+        // What has piled up meanwhile is worked off with what the load leaves; beyond its capacity nothing is ever as before.
+        let longer = 2.0 / (1.0 - load.min(0.9));
+        let each =
+            gaps.iter().map(|g| (g.from - self.before, g.to + self.after + Nanos((longer * g.lost.0 as f64) as u64)));
+        let mut all: Vec<_> = each.map(|(a, b)| (a.max(opens), b.min(closes))).filter(|(a, b)| a < b).collect();
+        all.sort_unstable();
+        let mut apart: Vec<(Nanos, Nanos)> = Vec::new();
+        for (from, to) in all {
+            match apart.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => apart.push((from, to)),
+            }
+        }
+        apart
+    }
+}
+
+/// An application whose time is taken down if there is something to write to.
+struct Timed<A> {
+    app: A,
+    spent: Option<Arc<AtomicU64>>,
+}
+
+impl<A: Runs> Runs for Timed<A> {
+    fn start(&mut self, batch: &mut BatchView<'_>) {
+        self.app.start(batch);
+    }
+
+    fn run(&mut self, batch: &mut BatchView<'_>) {
+        let Some(spent) = &self.spent else { return self.app.run(batch) };
+        let before = clock::now();
+        self.app.run(batch);
+        spent.fetch_add((clock::now() - before).0, Relaxed);
+    }
+
+    fn returned(&mut self, batch: &Batch) {
+        self.app.returned(batch);
+    }
+
+    fn wake_at(&self) -> Nanos {
+        self.app.wake_at()
+    }
+}
+
 /// The running server.
 pub(super) struct Rig {
+    gaps: Gaps,
+    spent: Option<Arc<AtomicU64>>,
+    margins: Margins,
     dataplane: Dataplane,
     director: Director,
-    cores: Vec<usize>,
 }
 
 /// What is served, so that one function starts all.
 pub(super) enum App {
     /// Work of known length, on cores of which one now and then stands still.
-    Spin(Stall),
+    /// Gaps by this mean service time.
+    Spin(Stall, Nanos),
+    /// The same, and the time that it takes is taken down.
+    Timed,
     /// The store.
     Kv,
 }
@@ -105,88 +214,124 @@ impl Rig {
     /// Memory or cores are not to be had; somebody asked for the end.
     pub(super) fn start(sched: Sched, cores: &[usize], app: &App, workload: &Workload) -> Result<Rig> {
         match app {
-            App::Spin(stall) => Rig::of(sched, cores, super::still::Still::new(*stall), workload),
-            App::Kv => Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload),
+            App::Spin(stall, mean) => {
+                let (gaps, margins) = (Gaps::default(), Margins::of(*mean));
+                let service = Still::new(*stall, gaps.clone(), margins.least);
+                // In a larger batch all replies wait for the last: no bound of queueing theory is about that.
+                let bound = if sched == Sched::Ix { 1 } else { BATCH };
+                Rig::of(sched, cores, service, workload, (gaps, margins), bound, false)
+            }
+            App::Timed => {
+                let none = (Gaps::default(), Margins::of(Nanos::ZERO));
+                Rig::of(sched, cores, spin::Service, workload, none, BATCH, true)
+            }
+            // Nobody notes the gaps under a store.
+            App::Kv => {
+                let none = (Gaps::default(), Margins::of(Nanos::ZERO));
+                Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload, none, BATCH, false)
+            }
         }
     }
 
-    fn of<S: Service>(sched: Sched, cores: &[usize], service: S, workload: &Workload) -> Result<Rig> {
-        let config = Config { connections: CONNECTIONS, ..Config::new(cores.len() as u16, workload.clone()) };
+    fn of<S: Service>(
+        sched: Sched,
+        cores: &[usize],
+        service: S,
+        workload: &Workload,
+        (gaps, margins): (Gaps, Margins),
+        bound: usize,
+        timed: bool,
+    ) -> Result<Rig> {
+        let connections = if timed { FEW } else { CONNECTIONS };
+        let config = Config { connections, ..Config::new(cores.len() as u16, workload.clone()) };
         let (mut nic, director) = OpenLoop::new(&config)?;
         let stack = StackConfig {
             tcp_ports: vec![config.port],
             max_conns: 2 * CONNECTIONS as usize,
             pools: POOLS,
+            batch: bound,
             ..StackConfig::new(config.server.mac, config.server.ip, 15)
         };
         let runner = RunnerConfig { pin: cores.to_vec(), idle: Idle::Spin, sched };
         let (service, queues, mut runtime) = (Arc::new(service), nic.queues(), None);
+        let spent = timed.then(Arc::<AtomicU64>::default);
         let dataplane = Dataplane::start(
             stack,
             queues,
             move |tuple| nic.flow_group(tuple),
             &runner,
-            |core, shared| runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core),
+            |core, shared| Timed {
+                app: runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core),
+                spent: spent.clone(),
+            },
         )
         .context("the server does not start")?;
-        let rig = Rig { dataplane, director, cores: cores.to_vec() };
+        let rig = Rig { gaps, margins, spent, dataplane, director };
         rig.director.connect(PATIENCE).map_err(refusal)?;
         rig.director.preload(PATIENCE).map_err(refusal)?;
         Ok(rig)
     }
 
-    /// Loads the server for a window, in slices of this length.
+    /// Loads the server for a window with a `rate` that is this share of what the cores can do.
     ///
     /// # Errors
     /// [`Interrupted`]; the generator's.
-    pub(super) fn window(&self, rate: f64, length: Nanos, slice: Nanos) -> Result<Shot> {
-        let drive = Drive { slice: slice.min(length), ..Drive::new(rate, length) };
-        let ours = std::process::id();
-        let mut watch = Watch::new(self.dataplane.tids().iter().map(|tid| (ours, *tid)), drive.slice);
-        for (core, tid) in self.cores.iter().zip(self.dataplane.tids()) {
-            watch = watch.core(*core, vec![Runner::Thread(ThreadClock::of(*tid))]);
-        }
-        let slices = drive.window.0 / drive.slice.0;
-        let mut counts = Counts::default();
+    pub(super) fn window(&self, rate: f64, load: f64, length: Nanos) -> Result<Shot> {
+        let drive =
+            Drive { slice: Nanos::from_millis(100).min(length), keep: true, each: true, ..Drive::new(rate, length) };
+        let (mut counts, mut window) = (Counts::default(), (Nanos::ZERO, Nanos::ZERO));
         let outcome = self.director.run_watched(&drive, |opens| {
             until(opens);
             let before = Counts::of(&self.dataplane);
-            watch.read();
-            for i in 1..=slices {
-                until(opens + Nanos(drive.slice.0 * i));
-                watch.read();
-            }
+            window = (opens, opens + length);
+            until(window.1);
             counts = Counts::of(&self.dataplane).since(before);
         });
-        let outcome = outcome.map_err(refusal)?;
+        let mut outcome = outcome.map_err(refusal)?;
         if outcome.interrupted || sys::stop::requested() {
             return Err(Interrupted.into());
         }
-        let (noisy, waited) = (watch.noisy(), watch.waits().iter().map(|w| w.0).sum());
-        let noise = Noise { slices, discarded: noisy.len() as u64, waited: Nanos(waited) };
+        let spoilt = self.margins.spoilt(&self.gaps.take(), load, window.0, window.1);
+        let lost: u64 = spoilt.iter().map(|(from, to)| (*to - *from).0).sum();
+        let noise = Noise {
+            slices: length.0 / PIECE.0,
+            discarded: lost.div_ceil(PIECE.0).min(length.0 / PIECE.0),
+            waited: Nanos::ZERO,
+        };
+        outcome.each.sort_unstable();
+        let touched = |meant: &Nanos| {
+            let next = spoilt.partition_point(|(_, to)| to <= meant);
+            spoilt.get(next).is_some_and(|(from, _)| from <= meant)
+        };
+        let keep_all = noise.share() > VOID_SHARE;
+        let kept = outcome.each.iter().filter(|(meant, _)| keep_all || !touched(meant)).map(|(_, l)| *l).collect();
         let answered = outcome.answered_in_window;
-        let keep_all = noisy.is_empty() || noise.share() > noise::VOID_SHARE;
-        let outcome = if keep_all { outcome } else { outcome.without(&noisy) };
-        Ok(Shot { outcome, noise, counts, answered })
+        outcome.each = Vec::new();
+        Ok(Shot { outcome, kept, noise, counts, answered })
     }
 
-    /// The median over slices of the time that a core is busy per request, in microseconds, at this rate.
+    /// What the network costs a core per request, in microseconds, piece by piece of such a window: the time that turns took which found something to do, without
+    /// what the application took in them. The server was started to be timed.
     ///
     /// # Errors
     /// As [`Rig::window`].
-    pub(super) fn busy_us(&self, rate: f64, length: Nanos) -> Result<Vec<f64>> {
+    pub(super) fn network_us(&self, rate: f64, length: Nanos) -> Result<Vec<f64>> {
         let drive = Drive { keep: false, ..Drive::new(rate, length) };
         let mut each = Vec::new();
-        let answered = || self.dataplane.shared().total(|m: &Metrics| m.tcp_bytes_out.get());
+        let read = || {
+            let shared = self.dataplane.shared();
+            let spent = self.spent.as_ref().map_or(0, |s| s.load(Relaxed));
+            let requests = shared.total(|m: &Metrics| m.tcp_bytes_out.get()) / spin::wire::HEADER as u64;
+            (shared.total(|m: &Metrics| m.busy_ns.get()).saturating_sub(spent), requests)
+        };
         let outcome = self.director.run_watched(&drive, |opens| {
             until(opens);
-            let mut last = (Counts::of(&self.dataplane).busy, answered());
+            let mut last = read();
             while clock::now() < opens + length && !sys::stop::requested() {
                 thread::sleep(std::time::Duration::from_millis(10));
-                let now = (Counts::of(&self.dataplane).busy, answered());
-                let requests = (now.1 - last.1) / spin::wire::HEADER as u64;
-                if requests > 0 {
-                    each.push((now.0 - last.0).0 as f64 / 1e3 / requests as f64);
+                let now = read();
+                if now.1 > last.1 {
+                    each.push(now.0.saturating_sub(last.0) as f64 / 1e3 / (now.1 - last.1) as f64);
                 }
                 last = now;
             }
@@ -211,5 +356,29 @@ fn refusal(e: OpenLoopError) -> anyhow::Error {
 fn until(at: Nanos) {
     while clock::now() < at && !sys::stop::requested() {
         thread::sleep((at - clock::now()).min(Nanos::from_millis(50)).duration());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_spoil_what_is_around_them() {
+        let us = Nanos::from_micros;
+        let margins = Margins::of(us(10));
+        let gap = |from: u64, to: u64, lost: u64| Gap { from: us(from), to: us(to), lost: us(lost) };
+        let gaps = [gap(5000, 5100, 30), gap(1000, 1200, 100), gap(1300, 1400, 50), gap(20, 40, 6)];
+        let spoilt = margins.spoilt(&gaps, 0.5, us(100), us(5200));
+        assert_eq!(spoilt, [(us(100), us(164)), (us(950), us(1700)), (us(4950), us(5200))]);
+    }
+
+    #[test]
+    fn quantiles_of_a_few() {
+        let of = |n: u64| (1..=n).rev().map(Nanos).collect::<Vec<_>>();
+        assert_eq!(
+            (quantile(&of(100), 0.99), quantile(&of(1), 0.99), quantile(&[], 0.5)),
+            (Nanos(100), Nanos(1), Nanos::ZERO)
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::stats::{Spread, paired};
 pub(super) fn fill(document: &mut Document, scope: &Scope, m: &Measured) {
     let cores = scope.cores.len();
     document.cores = Some(cores as u32);
-    document.network_us_per_request = m.network_us.map(|s| s.median);
+    document.network_us_per_request = m.network.last().map(|(_, s)| s.median);
     document.rows = m.cells.iter().map(|c| row(c, cores)).collect();
     document.tables = vec![maxima(m, cores), tails(m), small(m)];
     document.figures = figures(scope, m, cores);
@@ -178,16 +178,20 @@ fn figures(scope: &Scope, m: &Measured, cores: usize) -> Vec<Figure> {
 fn notes(scope: &Scope, m: &Measured) -> Vec<String> {
     let mut notes = vec![format!(
         "Every core is a server; the open-loop NIC makes the requests on them (Poisson, 1024 connections) and takes the replies' times at \
-         transmit, from the instants for which requests were meant. Windows of {:.2} s or more, {} round(s); p99 is that of the median \
-         slice, and noisy slices are left out.",
+         transmit, from the instants for which requests were meant. Windows of {:.2} s or more, {} round(s); a stretch in which a core was \
+         away (its thread's CPU clock stood still for half a service time or longer) is left out, with five service times before it and, after it, ten and as long as it takes to work off twice the gap at that load. In IX mode the batch bound is 1.",
         scope.window(scope.times[0]).as_secs_f64(),
         scope.rounds
     )];
-    if let Some(s) = m.network_us {
+    for (rate, s) in &m.network {
         notes.push(format!(
-            "Network cost per request (receive, TCP, syscalls, transmit, acknowledgements; IX, deterministic 10 us, half load): {:.2} us of a core, \
-             quartiles {:.2} to {:.2}; the generator's own share, measured apart, is taken off.",
-            s.median, s.low, s.high
+            "Network cost per request at {rate:.0} requests/s on {} cores: {:.2} us of a core, quartiles {:.2} to {:.2}. Receive, TCP, syscalls, transmit, \
+             acknowledgements (IX, batch bound 64, 64 connections); without the application and its library, and without the generator's own share, \
+             which is measured apart.",
+            scope.cores.len(),
+            s.median,
+            s.low,
+            s.high
         ));
     }
     let unsure = m.cells.iter().filter(|c| !c.confident).count();
