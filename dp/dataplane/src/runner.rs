@@ -86,6 +86,10 @@ impl From<std::io::Error> for RunError {
     }
 }
 
+/// How long application code may take to return when the dataplane ends, and how often it is looked at.
+const PATIENCE: Nanos = Nanos::from_secs(1);
+const LOOK: std::time::Duration = std::time::Duration::from_micros(200);
+
 /// Where a core is woken: the word says whether it sleeps, the bell ends its sleep.
 struct Bed {
     word: SleepWord,
@@ -113,7 +117,8 @@ pub struct Dataplane {
 impl Dataplane {
     /// Starts one elastic thread for each queue.
     ///
-    /// `flow_group` is the NIC's function from flows to groups. `app` makes what each thread runs.
+    /// `flow_group` is the NIC's function from flows to groups. `app` makes what each thread runs; with stealing, each runs connections of all, so what
+    /// they know of connections must be common to them.
     ///
     /// # Errors
     /// Memory, descriptors or threads cannot be had, or a thread cannot be pinned.
@@ -196,20 +201,33 @@ impl Dataplane {
         self.backing
     }
 
-    /// Ends all connections with RST, then the threads.
-    pub fn stop(mut self) {
-        self.shut_down();
+    /// Ends all connections with RST, then the threads. Answers which of them are in application code that does not return: after a second these
+    /// are left to themselves, and end should it ever return.
+    pub fn stop(mut self) -> Vec<CoreId> {
+        self.shut_down()
     }
 
-    fn shut_down(&mut self) {
+    fn shut_down(&mut self) -> Vec<CoreId> {
         self.stop.store(true, Ordering::SeqCst);
         for bed in self.beds.iter() {
             bed.bell.ring();
         }
-        for t in self.threads.drain(..) {
-            // A panic of an elastic thread has been printed already.
-            let _ = t.join();
+        let patience = sys::clock::now() + PATIENCE;
+        let mut stuck = Vec::new();
+        for (i, t) in self.threads.drain(..).enumerate() {
+            let core = CoreId(i as u16);
+            let in_app = || self.shared.metrics(core).app_since_ns.get() != 0;
+            while !t.is_finished() && !(in_app() && sys::clock::now() > patience) {
+                std::thread::sleep(LOOK);
+            }
+            if t.is_finished() {
+                // A panic of an elastic thread has been printed already.
+                let _ = t.join();
+            } else {
+                stuck.push(core);
+            }
         }
+        stuck
     }
 }
 
@@ -291,6 +309,10 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
         let quiet = queue.before_sleep();
         let fd = queue.wait_fd();
         let returned = stack.has_returned();
+        let deadline = match self.thread.sched() {
+            Sched::Ix => deadline,
+            Sched::Zygos(assist) => deadline.min(crew.sleep_until(own, assist, now)),
+        };
         drop(stack);
         let stealable = self.thread.sched() != Sched::Ix && crew.has_work(own);
         let nothing = quiet && !returned && !stealable && !self.thread.shared().has_inbox(core);

@@ -12,10 +12,14 @@ use sync::{StackGuard, StackLock};
 use sys::interrupt::Line;
 use units::{CoreId, Nanos};
 
+use crate::sched::Assist;
+
 /// Frames that others forwarded and remote syscalls that one lend, or one interrupt, works off at most.
 const LEND: usize = 16;
 /// A home that has polled within this span needs no help: it will see its frames sooner than we could.
 const FRESH: Nanos = Nanos::from_micros(5);
+/// How often a sleeping core looks round: what comes to a core that was not expected to be in application code for long wakes nobody.
+const LOOK_ROUND: Nanos = Nanos::from_millis(10);
 /// How often a core that lets go of a lock goes back for what was left for it meanwhile.
 const AGAIN: usize = 4;
 
@@ -105,6 +109,18 @@ impl<Q: Queue> Crew<Q> {
         fence(SeqCst);
     }
 
+    /// Until when `own` may sleep if nobody wakes it. Asked after it has lain down, under its lock: timers may have been armed in its network layer
+    /// since its last turn. Where cores lend themselves, who arms another's timers sees to it that somebody is awake when they are due.
+    pub(crate) fn sleep_until(&self, own: usize, assist: Assist, now: Nanos) -> Nanos {
+        let due = |s: &Station<Q>| Nanos(s.deadline.load(Relaxed));
+        let timers = match assist {
+            Assist::Lend => self.stations.iter().map(due).min().unwrap_or(Nanos::MAX),
+            Assist::None | Assist::Ipi => due(&self.stations[own]),
+        };
+        let alone = assist == Assist::None || self.stations.len() == 1;
+        if alone { timers } else { timers.min(now + LOOK_ROUND) }
+    }
+
     /// It is awake again.
     pub(crate) fn get_up(&self, own: usize) {
         self.stations[own].asleep.store(false, Relaxed);
@@ -156,6 +172,7 @@ impl<Q: Queue> Station<Q> {
     #[inline]
     pub(crate) fn enters(&self, now: Nanos) {
         self.in_app.store(now.0.max(1), Relaxed);
+        self.shared.metrics(self.core).app_since_ns.set(now.0.max(1));
         // The interrupt handler runs on this very thread: order is the compiler's business alone.
         std::sync::atomic::compiler_fence(SeqCst);
     }
@@ -165,6 +182,7 @@ impl<Q: Queue> Station<Q> {
     pub(crate) fn leaves(&self) {
         std::sync::atomic::compiler_fence(SeqCst);
         self.in_app.store(0, Relaxed);
+        self.shared.metrics(self.core).app_since_ns.set(0);
     }
 
     /// Since when it has been in application code.

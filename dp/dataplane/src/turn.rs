@@ -27,6 +27,9 @@ use crate::zygos::{Dice, Pace};
 /// Bytes of a transmit buffer.
 const TX_BUFFER: u32 = 2048;
 
+/// User code that takes longer than this is non-responsive (thesis section 2.3.3).
+const NON_RESPONSIVE: Nanos = Nanos::from_millis(10);
+
 /// The batch bound at start: 16 times as many connections may be opened.
 const START: usize = 4096;
 
@@ -150,12 +153,23 @@ impl<Q: Queue> ElasticThread<Q> {
         let due = dispatched > 0 || app.wake_at() <= now;
         if due {
             work += dispatched;
+            let station = &self.crew.stations[self.own];
+            station.enters(now);
             app.run(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
+            station.leaves();
             after = clock();
+            self.judge(after - now);
             self.complete(after, app);
         }
         let deadline = self.egress(after).min(app.wake_at());
         Turn { work, deadline }
+    }
+
+    /// Counts an application call that took too long.
+    pub(crate) fn judge(&self, took: Nanos) {
+        if took > NON_RESPONSIVE {
+            self.metrics().non_responsive.inc();
+        }
     }
 
     /// Takes in what has come: at most B frames, what other cores forwarded, messages. Returns the amount of work.

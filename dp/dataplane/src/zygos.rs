@@ -29,8 +29,6 @@ const QUANTUM: Nanos = Nanos::from_micros(5);
 const FEW: usize = 2;
 /// With handlers this long a core that enters application code has a sleeping one watch its queue.
 const WORTH_WAKING: Nanos = Nanos::from_micros(20);
-/// User code that takes longer than this is non-responsive (thesis section 2.3.3).
-const NON_RESPONSIVE: Nanos = Nanos::from_millis(10);
 
 impl<Q: Queue> ElasticThread<Q> {
     /// One turn in ZygOS mode.
@@ -103,9 +101,7 @@ impl<Q: Queue> ElasticThread<Q> {
         station.leaves();
         station.forgives();
         let after = clock();
-        if after - now > NON_RESPONSIVE {
-            self.metrics().non_responsive.inc();
-        }
+        self.judge(after - now);
         (work, after)
     }
 

@@ -10,6 +10,9 @@ use wire::Tuple;
 
 /// The syscalls that one connection's handlers can make in a batch, on average over the batch; more are refused.
 const CALLS_PER_ENTRY: usize = 16;
+/// Of those, what a connection's handlers need to answer and to end it: a `recv_done` after each of its kinds of event, and one more with
+/// `sendv`, `shutdown` and `close`.
+const ANSWER: usize = 8;
 /// Messages of background threads that one batch carries per connection, on average.
 const MESSAGES: usize = 4;
 
@@ -222,10 +225,17 @@ impl Batch {
         self.entries.get(i)?.rx.iter().nth(at.0 as usize).map(|m| &m[..])
     }
 
-    /// Adds a syscall; refused when the batch is full of them.
+    /// Adds a syscall; refused when the batch is full of them. Timers and new connections are refused before that: what answers and what ends
+    /// a connection finds room whatever else was asked for.
     #[inline]
     pub fn call(&mut self, call: Syscall) -> Result<(), Code> {
-        if self.calls.len() == self.calls.capacity() {
+        let reserved = match call {
+            Syscall::Timer { .. } | Syscall::Connect { .. } => {
+                ANSWER * self.entries.len() + self.messages.len() + self.datagrams.len()
+            }
+            _ => 0,
+        };
+        if self.calls.len() + reserved >= self.calls.capacity() {
             return Err(Code::NoMem);
         }
         self.calls.push(call);

@@ -77,8 +77,10 @@ metrics! {
     interrupts,
     /// Times that this core found its own network layer taken by another.
     lock_taken,
-    /// Application calls of more than 10 ms.
+    /// Application calls of more than 10 ms, once they are over.
     non_responsive,
+    /// A gauge: the instant at which the application call began that runs now, on the monotonic clock; 0 while none does.
+    app_since_ns,
     /// Slips offered to all cores.
     offers,
     /// Batches that came home to be carried out there: stolen ones, and those that ended while another had the lock.

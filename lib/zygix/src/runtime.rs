@@ -37,7 +37,7 @@ struct Common<S: Service> {
 pub struct Runtime<S: Service>(Arc<Common<S>>);
 
 impl<S: Service> Runtime<S> {
-    /// Binds `service` to the dataplane of `shared`.
+    /// Binds `service` to the dataplane of `shared`. One for all cores: a connection of one core is run by others, and found in these books.
     pub fn new(service: Arc<S>, shared: Arc<Shared>) -> Runtime<S> {
         let limit = shared.config().max_conns;
         let messages = Arc::new(Messages::new());
@@ -49,7 +49,7 @@ impl<S: Service> Runtime<S> {
         Mailbox::new(self.0.shared.clone(), self.0.messages.clone())
     }
 
-    /// What the elastic thread of `core` runs.
+    /// What the elastic thread of `core` runs. Once for each core, of the same runtime.
     pub fn app(&self, core: CoreId) -> ServiceApp<S> {
         ServiceApp {
             core: self.0.service.core(core),

@@ -163,7 +163,9 @@ where
             anyhow::bail!("an elastic thread has ended; its last words are above");
         }
     }
-    dataplane.stop();
+    for core in dataplane.stop() {
+        control.note(0, &format!("core {} is in application code that does not return: left behind", core.0));
+    }
     if control.wants_counters() {
         for (name, n) in stats(&shared).counters {
             control.note(2, &format!("{name} {n}"));

@@ -184,6 +184,8 @@ pub(crate) fn bench() -> Document {
     let mut figures = vec![curves(), pingpong(), spin(), batch()];
     figures.extend(odd());
     Document {
+        cores: None,
+        network_us_per_request: None,
         schema: SCHEMA.to_string(),
         kind: "stacks".to_string(),
         title: "Stacks side by side on two cores".to_string(),

@@ -8,6 +8,7 @@
 //! | `rig.rs` | the server on the open-loop NIC |
 //! | `still.rs` | the application, and a core that stands still |
 //! | `show.rs` | rows, tables and figures |
+//! | `tiny.rs` | a store's requests |
 //! | `stall.rs` | `bench stall` |
 
 mod model;
@@ -15,6 +16,7 @@ mod rig;
 mod show;
 pub mod stall;
 mod still;
+mod tiny;
 
 use anyhow::Result;
 use dataplane::Sched;
@@ -29,7 +31,7 @@ use self::rig::{App, Counts, Rig, Shot};
 use self::still::Stall;
 use super::grid::{Extent, text, times};
 use super::hunt;
-use super::{Asked, Finding, alternate, finish, usr, went_through};
+use super::{Asked, Finding, alternate, finish, went_through};
 use crate::stats::{Spread, median};
 use crate::{Interrupted, Lab};
 
@@ -45,16 +47,13 @@ const SWEPT: (Law, u32) = (Law::Exp, 50);
 /// The search comes as close.
 const PRECISION: f64 = 0.025;
 /// Windows of a search: in the first round, in others.
-const TRIES: [u32; 2] = [8, 5];
+const TRIES: [u32; 2] = [12, 6];
 /// A window has so many service times per core at least.
 const WORKS: u64 = 8000;
 /// What starting a server for a window takes, and what a window that fails takes in addition.
 const START: Nanos = Nanos::from_millis(350);
-/// The store's objective, and where its maximum is looked for.
-const TINY_SLO: Nanos = Nanos::from_micros(500);
-const TINY_RATES: [f64; 2] = [50e3, 20e6];
 /// Loads of 1 us requests at which the network's cost is taken: with few frames at a time, and with some.
-const COST_AT: [f64; 3] = [0.05, 0.15, 0.35];
+const COST_AT: [f64; 3] = [0.05, 0.2, 0.45];
 
 /// How much of it.
 struct Scope {
@@ -104,7 +103,7 @@ impl Scope {
             let each = self.times.iter().map(|us| self.search(*us, round) + told(*us));
             let spin = times(each.fold(Nanos::ZERO, |sum, t| sum + t), self.laws.len());
             let sweep = times(self.takes(SWEPT.1), SWEEP.len() * MODES.len());
-            spin + sweep + self.search(1, round)
+            spin + sweep + tiny::takes(self, round)
         };
         (0..self.rounds).fold(times(self.takes(1), COST_AT.len()), |sum, r| sum + round(r))
     }
@@ -141,8 +140,8 @@ pub(super) struct Swept {
 pub(super) struct Measured {
     cells: Vec<Cell>,
     swept: Vec<Swept>,
-    /// The store: requests per second at its objective, by way and round.
-    tiny: Vec<(usize, Vec<Option<f64>>)>,
+    /// The store, by wire and way.
+    tiny: Vec<tiny::Cell>,
     /// The network's cost per request, by requests per second.
     network: Vec<(f64, Spread)>,
     errors: u64,
@@ -197,8 +196,8 @@ fn measure(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
         done += times(scope.takes(SWEPT.1), SWEEP.len() * MODES.len());
         lab.progress.to(done);
         lab.progress.part("sched: a store");
-        tiny(lab, scope, all, round)?;
-        done += scope.search(1, round);
+        tiny::measure(lab, scope, all, round)?;
+        done += tiny::takes(scope, round);
         lab.progress.to(done);
     }
     Ok(())
@@ -308,55 +307,14 @@ fn sweep(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result
     Ok(())
 }
 
-/// Tiny tasks: what the store does at its objective, partitioned and with lending.
-fn tiny(lab: &mut Lab, scope: &Scope, all: &mut Measured, round: u32) -> Result<()> {
-    let modes = [0, MODES.len() - 1];
-    let slo = Slo { quantile: 0.99, limit: TINY_SLO };
-    let workload = usr(scope.asked.records.min(100_000));
-    let tries = scope.tries[usize::from(round > 0)];
-    if all.tiny.is_empty() {
-        all.tiny = modes.iter().map(|m| (*m, vec![])).collect();
-    }
-    let mut searches: Vec<Search> = all
-        .tiny
-        .iter()
-        .map(|(_, max)| {
-            let start = max.iter().rev().find_map(|m| *m).unwrap_or(1e6);
-            let config = SearchConfig::new(slo, TINY_RATES[0], TINY_RATES[1]);
-            hunt::by_slices(&SearchConfig { start: Some(start), precision: 0.04, tries, ..config })
-        })
-        .collect();
-    let rigless = |lab: &mut Lab, mode: usize, rate: f64| -> Result<Shot> {
-        let rig = Rig::start(MODES[mode], &scope.cores, &App::Kv, &workload)?;
-        let shot = rig.window(rate, 0.5, scope.window(1))?;
-        lab.noise.add(&shot.noise);
-        Ok(shot)
-    };
-    let mut going = true;
-    while going {
-        going = false;
-        for i in alternate(modes.len(), round) {
-            let Some(rate) = searches[i].next() else { continue };
-            going = true;
-            lab.progress.say(&format!("sched: {}, USR at {rate:.0} requests/s", MODES[modes[i]]));
-            let shot = rigless(lab, modes[i], rate)?;
-            searches[i].tell(rate, shot.vote(&slo));
-        }
-    }
-    for (search, (_, max)) in searches.iter().zip(&mut all.tiny) {
-        max.push(search.result().max_rps);
-    }
-    Ok(())
-}
-
 /// What the network costs per request: the time of turns that found something to do, less the application's, less the generator's.
 fn network(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
     lab.progress.part("sched: cost of the network");
-    let generator = openloop::cost(64, Nanos::from_millis(50))?.own() / 1e3;
     let rig = Rig::start(Sched::Ix, &scope.cores, &App::Timed, &work(Law::Det, 1))?;
     for load in COST_AT {
         let rate = load * scope.cores.len() as f64 * 1e6;
-        let mut each = rig.network_us(rate, scope.window(1))?;
+        let (mut each, burst) = rig.network_us(rate, scope.window(1))?;
+        let generator = openloop::cost(64, burst.round() as usize, Nanos::from_millis(50))?.own() / 1e3;
         each.iter_mut().for_each(|us| *us -= generator);
         each.sort_by(f64::total_cmp);
         // Quartiles, not the range: a piece in which the machine stood still says nothing about the network.

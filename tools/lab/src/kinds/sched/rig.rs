@@ -311,11 +311,11 @@ impl Rig {
     }
 
     /// What the network costs a core per request, in microseconds, piece by piece of such a window: the time that turns took which found something to do, without
-    /// what the application took in them. The server was started to be timed.
+    /// what the application took in them; and how many frames such a turn had. The server was started to be timed.
     ///
     /// # Errors
     /// As [`Rig::window`].
-    pub(super) fn network_us(&self, rate: f64, length: Nanos) -> Result<Vec<f64>> {
+    pub(super) fn network_us(&self, rate: f64, length: Nanos) -> Result<(Vec<f64>, f64)> {
         let drive = Drive { keep: false, ..Drive::new(rate, length) };
         let mut each = Vec::new();
         let read = || {
@@ -337,7 +337,9 @@ impl Rig {
             }
         });
         outcome.map_err(refusal)?;
-        Ok(each)
+        let total = |of: fn(&Metrics) -> u64| self.dataplane.shared().total(of) as f64;
+        let burst = total(|m| m.rx_frames.get()) / total(|m| m.turns_busy.get()).max(1.0);
+        Ok((each, burst))
     }
 
     /// What one core has counted, by name: for notes.
