@@ -13,8 +13,9 @@ use crate::{counts, demo, layers, lint, needs, shell, tidy, verdicts};
 /// The crate of packet scripts, and that of tests with real clients.
 const SCRIPTS: &str = "testkit";
 const INTEROP: &str = "tests";
-/// The crate with loom models, and the test file they are in.
-const MODELS: [&str; 2] = ["sync", "loom"];
+/// The crates with models, in a test file that is called after the checker, for the small models and the large ones.
+const LOOM: [&str; 2] = ["sync", "shuffle"];
+const SHUTTLE: [&str; 1] = ["shuffle"];
 
 /// What the command was told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +50,7 @@ struct Context {
     logs: PathBuf,
 }
 
-const STEPS: [Step<Context>; 15] = [
+const STEPS: [Step<Context>; 16] = [
     Step::new("tools", |c, t| needs::provide(&c.workspace, c.options.install, t)),
     Step::new("tidy", |c, t| one(tidy::check(&c.workspace), t)),
     Step::new("layers", |c, t| one(layers::check(&c.workspace), t)),
@@ -65,7 +66,8 @@ const STEPS: [Step<Context>; 15] = [
     Step::new("doc", |c, t| {
         cargo_test(c.workspace.cargo(&["test", "--workspace", "--doc"]), &c.logs.join("doc.log"), t)
     }),
-    Step::new("loom", loom),
+    Step::new("loom", |c, t| models(c, "loom", &LOOM, t)),
+    Step::new("shuttle", |c, t| models(c, "shuttle", &SHUTTLE, t)),
     Step::new("scripts", |c, t| run_suite(c, |package| package == SCRIPTS, None, t)),
     Step::new("interop", |c, t| run_suite(c, |package| package == INTEROP, Some("zygix,linux,floating"), t)),
     Step::new("interop-software", |c, t| run_suite(c, |package| package == INTEROP, Some("software"), t)),
@@ -92,12 +94,14 @@ fn run_suite(c: &mut Context, of: fn(&str) -> bool, stacks: Option<&str>, tally:
     c.suite.run(of, &env, &c.logs, tally)
 }
 
-/// Loom's models, in a target directory of their own: the flag would rebuild everything in the common one, twice.
-fn loom(c: &mut Context, tally: &mut Tally) -> Result<()> {
-    let [package, file] = MODELS;
-    let mut command = c.workspace.cargo(&["test", "--release", "--package", package, "--test", file]);
-    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", c.workspace.target.join("loom"));
-    cargo_test(command, &c.logs.join("loom.log"), tally)
+/// Models, under a checker and in a target directory of its own: the flag would rebuild everything in the common one, twice.
+fn models(c: &mut Context, checker: &str, packages: &[&str], tally: &mut Tally) -> Result<()> {
+    let mut command = c.workspace.cargo(&["test", "--release", "--test", checker]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.env("RUSTFLAGS", format!("--cfg {checker}")).env("CARGO_TARGET_DIR", c.workspace.target.join(checker));
+    cargo_test(command, &c.logs.join(format!("{checker}.log")), tally)
 }
 
 /// Runs `cargo test` and counts.

@@ -7,7 +7,7 @@
 //!   offers      Offers                       one pushes, any takes one: ready work for whichever core is free
 //!   returns     Returns                      any returns, one takes all: how it comes home
 //!   ring        Ends, Producer, Consumer     the indices of an SPSC ring; the other end may lie
-//!   switch      atomic, cell                 std's primitives, or loom's under `--cfg loom`
+//!   switch      atomic, cell                 std's primitives, loom's under `--cfg loom`, shuttle's under `--cfg shuttle`
 //! ```
 //!
 //! All types are free of packets, NICs and clocks. `tests/loom.rs` runs the very same code through every interleaving:

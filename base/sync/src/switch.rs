@@ -2,7 +2,8 @@
 //!
 //! Normally these are the standard library's. Under `--cfg loom` they are loom's, which record every access and
 //! replay the test under each schedule that the memory model allows. Cells are reached by [`cell::MutPtr`] in
-//! both cases, so that loom sees from when to when an access lasts.
+//! both cases, so that loom sees from when to when an access lasts. Under `--cfg shuttle` the atomics are shuttle's, which
+//! let another thread go on at each access, by chance, and know no order but the sequential one: for models too large for loom.
 //!
 //! # Soundness
 //! The stand-in for loom's cell hands out a raw pointer and dereferences nothing but what its caller vouches for.
@@ -11,7 +12,9 @@
 pub mod atomic {
     #[cfg(loom)]
     pub use loom::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
-    #[cfg(not(loom))]
+    #[cfg(shuttle)]
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
+    #[cfg(not(any(loom, shuttle)))]
     pub use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, Ordering, fence};
 }
 

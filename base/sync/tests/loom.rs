@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
 use loom::thread;
 use sync::cell::UnsafeCell;
 use sync::ring::{Consumer, Ends, Producer};
-use sync::{Link, LinkStack, Linked, SleepWord, TryLock};
+use sync::{Link, LinkStack, Linked, Offers, Returns, SleepWord, Taken, TryLock};
 
 #[test]
 fn a_try_lock_admits_one_at_a_time_and_hands_its_writes_on() {
@@ -225,4 +225,146 @@ fn a_slot_is_in_one_hand_and_frames_come_in_order() {
         assert!(got.len() <= sent as usize && got.iter().copied().eq(1..=got.len() as u32), "{got:?} of {sent}");
         assert_eq!(producer.lies(), 0);
     });
+}
+
+/// What numbers stand for: written by whoever has the number, which loom verifies.
+struct Contents([UnsafeCell<u32>; 3]);
+
+// SAFETY: the queues under test pass each number, and with it its place here, from one hand to the next.
+unsafe impl Send for Contents {}
+// SAFETY: as above.
+unsafe impl Sync for Contents {}
+
+impl Contents {
+    fn new() -> Contents {
+        Contents([0; 3].map(UnsafeCell::new))
+    }
+
+    /// Replaces what stands at `number`.
+    fn swap(&self, number: u32, value: u32) -> u32 {
+        let place = self.0[number as usize].get_mut();
+        // SAFETY: the caller has the number.
+        std::mem::replace(unsafe { place.deref() }, value)
+    }
+}
+
+/// Two slots for three numbers: the third goes where a taker may still be reading the first.
+#[test]
+fn each_number_on_offer_is_taken_once_with_all_that_belongs_to_it() {
+    bounded(3, || {
+        let shared = Arc::new((Offers::new(2), Contents::new()));
+        let take = |(offers, contents): &(Offers, Contents)| match offers.take() {
+            Taken::One(n) => {
+                assert_eq!(contents.swap(n, 0), 10 + n, "what was written before it was offered");
+                Some(n)
+            }
+            Taken::Empty | Taken::Raced => None,
+        };
+        let takers = [(); 2].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || [take(&shared), take(&shared)])
+        });
+        let (offers, contents) = &*shared;
+        let mut pushed = Vec::new();
+        for n in 0..3 {
+            contents.swap(n, 10 + n);
+            if offers.push(n) {
+                pushed.push(n);
+            }
+        }
+        assert!(pushed.len() >= 2, "two always fit");
+        let mut taken: Vec<u32> = takers.into_iter().flat_map(|t| t.join().unwrap()).flatten().collect();
+        taken.extend(std::iter::from_fn(|| take(&shared)));
+        taken.sort();
+        assert_eq!(taken, pushed, "none twice, none lost, none invented");
+    });
+}
+
+/// One slot, so that every push but the first is a reuse; and the takers race for each number.
+#[test]
+fn a_slot_is_reused_only_when_its_number_was_taken() {
+    bounded(3, || {
+        let offers = Arc::new(Offers::new(1));
+        let takers = [(); 2].map(|()| {
+            let offers = offers.clone();
+            thread::spawn(move || offers.take())
+        });
+        let pushed: Vec<u32> = (1..=3).filter(|n| offers.push(*n)).collect();
+        let one = |taken| match taken {
+            Taken::One(n) => Some(n),
+            Taken::Empty | Taken::Raced => None,
+        };
+        let mut taken: Vec<u32> = takers.into_iter().filter_map(|t| one(t.join().unwrap())).collect();
+        taken.extend(one(offers.take()));
+        taken.sort();
+        assert_eq!(taken, pushed);
+        assert_eq!(offers.take(), Taken::Empty);
+    });
+}
+
+/// Each returner returns its numbers in an order, and finds it kept; what it did before is seen.
+#[test]
+fn all_that_was_returned_comes_once_and_in_each_returners_order() {
+    bounded(3, || {
+        let shared = Arc::new((Returns::new(3), Contents::new()));
+        let give = |(returns, contents): &(Returns, Contents), n: u32| {
+            contents.swap(n, 10 + n);
+            assert!(returns.push(n));
+        };
+        let returners = [vec![2, 0], vec![1]].map(|numbers| {
+            let shared = shared.clone();
+            thread::spawn(move || numbers.into_iter().for_each(|n| give(&shared, n)))
+        });
+        let (returns, contents) = &*shared;
+        let mut back = Vec::new();
+        let mut take = || {
+            returns.take(|n| {
+                assert_eq!(contents.swap(n, 0), 10 + n);
+                back.push(n);
+            });
+        };
+        take();
+        take();
+        returners.into_iter().for_each(|t| t.join().unwrap());
+        take();
+        assert!(returns.is_empty());
+        let at = |n| back.iter().position(|b| *b == n).expect("each comes back");
+        assert!(back.len() == 3 && at(2) < at(0), "{back:?}");
+    });
+}
+
+/// The taker hands a number out again while it still has others of the same take in its hands, and it comes back meanwhile.
+#[test]
+fn a_number_may_go_round_again_before_the_take_is_over() {
+    bounded(3, || {
+        let shared = Arc::new((Returns::new(2), Offers::new(2)));
+        let (returns, offers) = &*shared;
+        assert!(returns.push(0) && returns.push(1));
+        let other = thread::spawn({
+            let shared = shared.clone();
+            move || match shared.1.take() {
+                Taken::One(n) => usize::from(shared.0.push(n)),
+                Taken::Empty | Taken::Raced => 0,
+            }
+        });
+        let mut seen = Vec::new();
+        returns.take(|n| {
+            seen.push(n);
+            if n == 0 {
+                assert!(offers.push(n));
+            }
+        });
+        assert_eq!(seen, [0, 1]);
+        let again = other.join().unwrap();
+        returns.take(|n| seen.push(n));
+        assert_eq!(seen.len(), 2 + again, "{seen:?}");
+        assert!(offers.len() + again == 1 && returns.is_empty());
+    });
+}
+
+/// Every schedule with at most this many switches away from a thread that could go on.
+fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.check(model);
 }

@@ -141,6 +141,8 @@ impl<Q: Queue> ElasticThread<Q> {
     pub fn turn(&mut self, now: Nanos, clock: impl Fn() -> Nanos, app: &mut impl App) -> Turn {
         match self.sched {
             Sched::Ix => self.turn_ix(now, &clock, app),
+            // Alone there is nobody to offer to.
+            Sched::Zygos(_) if self.crew.stations.len() == 1 => self.turn_ix(now, &clock, app),
             Sched::Zygos(assist) => self.turn_zygos(assist, now, &clock, app),
         }
     }

@@ -20,7 +20,8 @@
 //! | `lib.rs` | [`Shuffle`] |
 //!
 //! Sources: thesis sections 3.3 to 3.5 (shuffle queue, remote syscalls). Deliberately absent: what is on a slip, whom to steal from, and when
-//! (dp/dataplane). The two queues are `sync::Offers` and `sync::Returns`; `tests/loom.rs` runs this crate and them through every interleaving.
+//! (dp/dataplane). The two queues are `sync::Offers` and `sync::Returns`; `tests/loom.rs` runs this crate and them through every interleaving,
+//! `tests/shuttle.rs` the whole protocol around them through many, and `tests/stress.rs` does it on threads.
 #![forbid(unsafe_code)]
 
 mod state;

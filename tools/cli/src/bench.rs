@@ -21,7 +21,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Sizes(args) => plain("sizes", args, sizes::run),
         Kind::Batch(args) => plain("batch", args, batch::run),
         Kind::Spin(args) => plain("spin", args, spin::run),
-        Kind::Sched(args) => plain("sched", args, sched::run),
+        Kind::Sched(args) => carry_out("sched", &args.plain.measuring, |asked| {
+            sched::run(&mut Lab::build("bench")?, asked, args.plain.extent(), &args.parts())
+        }),
         Kind::Stall(args) => plain("stall", args, sched::stall::run),
         Kind::Truth(args) => carry_out("truth", &args.plain.measuring, |asked| {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())
@@ -57,7 +59,11 @@ fn every<'a>(asked: &Asked, extent: Extent, rows: &'a stacks::Rows) -> Result<Ve
         ("sizes", sizes::takes(asked, extent), Box::new(move |lab, asked| sizes::run(lab, asked, extent))),
         ("batch", batch::takes(asked, extent), Box::new(move |lab, asked| batch::run(lab, asked, extent))),
         ("spin", spin::takes(asked, extent), Box::new(move |lab, asked| spin::run(lab, asked, extent))),
-        ("sched", sched::takes(asked, extent)?, Box::new(move |lab, asked| sched::run(lab, asked, extent))),
+        (
+            "sched",
+            sched::takes(asked, extent)?,
+            Box::new(move |lab, asked| sched::run(lab, asked, extent, &sched::Part::ALL)),
+        ),
         (
             "stall",
             sched::stall::takes(asked, extent),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::kinds::{Extent, truth};
+use lab::kinds::{Extent, sched, truth};
 use units::Nanos;
 
 /// `zygix bench`.
@@ -45,8 +45,9 @@ bimodal work of 50 and 100 us; steals by load; a store's tiny tasks; what the ne
 With 2 seconds a point and 3 repeats it takes at most about twenty minutes.
 
 Example:
-  sudo zygix bench sched --seconds 2 --out results")]
-    Sched(Plain),
+  sudo zygix bench sched --seconds 2 --out results
+  sudo zygix bench sched --parts network,tiny")]
+    Sched(Sched),
     /// A core that stands still in application code now and then: p99 of each way to schedule
     Stall(Plain),
     /// The load generator against known truth: an M/M/1 queue and its closed form, and a server that freezes
@@ -143,6 +144,23 @@ impl Truth {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Sched {
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+
+    /// Only some of it: network, maxima, tails, steals, tiny, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = part)]
+    parts: Vec<sched::Part>,
+}
+
+impl Sched {
+    /// The parts that are asked for.
+    pub(crate) fn parts(&self) -> Vec<sched::Part> {
+        if self.parts.is_empty() { sched::Part::ALL.to_vec() } else { self.parts.clone() }
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct All {
     #[command(flatten)]
     pub(crate) plain: Plain,
@@ -170,6 +188,11 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(s) if (0.05..=3600.0).contains(&s) => Ok(s),
         _ => Err("write seconds, from 0.05 to 3600".into()),
     }
+}
+
+fn part(text: &str) -> Result<sched::Part, String> {
+    let named = sched::Part::ALL.into_iter().find(|p| p.name() == text);
+    named.ok_or_else(|| format!("choose from {}", sched::Part::ALL.map(sched::Part::name).join(", ")))
 }
 
 fn service(text: &str) -> Result<Nanos, String> {

@@ -194,6 +194,7 @@ fn nonsense_is_refused_before_anything_starts() {
         ("bench stacks --seconds 0", "write seconds"),
         ("bench all --seconds 1", "give --out DIR"),
         ("bench truth --requests 0", "such as 400k"),
+        ("bench sched --parts tea", "network, maxima"),
     ] {
         let out = zygix(&line.split(' ').collect::<Vec<_>>()).output().unwrap();
         let said = text(&out.stderr);

@@ -7,6 +7,7 @@
 //! | `model.rs` | predictions and bounds |
 //! | `rig.rs` | the server on the open-loop NIC |
 //! | `still.rs` | the application, and a core that stands still |
+//! | `watch.rs` | gaps of the machine, and the application's time |
 //! | `show.rs` | rows, tables and figures |
 //! | `tiny.rs` | a store's requests |
 //! | `stall.rs` | `bench stall` |
@@ -17,6 +18,7 @@ mod show;
 pub mod stall;
 mod still;
 mod tiny;
+mod watch;
 
 use anyhow::Result;
 use dataplane::Sched;
@@ -55,8 +57,34 @@ const START: Nanos = Nanos::from_millis(350);
 /// Loads of 1 us requests at which the network's cost is taken: with few frames at a time, and with some.
 const COST_AT: [f64; 3] = [0.05, 0.2, 0.45];
 
+/// What may be measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// What the network costs per request.
+    Network,
+    /// The highest load at the objective.
+    Maxima,
+    /// p99 at fixed loads.
+    Tails,
+    /// Steals, lends and interrupts by load.
+    Steals,
+    /// A store's tiny tasks.
+    Tiny,
+}
+
+impl Part {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Part; 5] = [Part::Network, Part::Maxima, Part::Tails, Part::Steals, Part::Tiny];
+
+    /// Its name on a command line.
+    pub fn name(self) -> &'static str {
+        ["network", "maxima", "tails", "steals", "tiny"][self as usize]
+    }
+}
+
 /// How much of it.
 struct Scope {
+    parts: Vec<Part>,
     extent: Extent,
     times: &'static [u32],
     laws: &'static [Law],
@@ -67,9 +95,10 @@ struct Scope {
 }
 
 impl Scope {
-    fn new(asked: &Asked, extent: Extent) -> Result<Scope> {
+    fn new(asked: &Asked, extent: Extent, parts: &[Part]) -> Result<Scope> {
         let tiny = extent == Extent::Tiny;
         Ok(Scope {
+            parts: parts.to_vec(),
             extent,
             times: if tiny { &TIMES[..1] } else { &TIMES },
             laws: if tiny { &Law::ALL[1..2] } else { &Law::ALL },
@@ -97,15 +126,33 @@ impl Scope {
         times(self.takes(us), MODES.len() * self.tries[usize::from(round > 0)] as usize)
     }
 
+    /// `span`, if the part is asked for.
+    fn if_asked(&self, part: Part, span: Nanos) -> Nanos {
+        if self.parts.contains(&part) { span } else { Nanos::ZERO }
+    }
+
+    /// What maxima and tails of one law and service time take at most.
+    fn cell(&self, us: u32, round: u32) -> Nanos {
+        let told = times(self.takes(us), MODES.len() * TOLD.len());
+        self.if_asked(Part::Maxima, self.search(us, round)) + self.if_asked(Part::Tails, told)
+    }
+
+    fn sweep(&self) -> Nanos {
+        self.if_asked(Part::Steals, times(self.takes(SWEPT.1), self.extent.of(&SWEEP).len() * MODES.len()))
+    }
+
+    fn network(&self) -> Nanos {
+        self.if_asked(Part::Network, times(self.takes(1), COST_AT.len()))
+    }
+
+    fn tiny(&self, round: u32) -> Nanos {
+        self.if_asked(Part::Tiny, tiny::takes(self, round))
+    }
+
     fn total(&self) -> Nanos {
-        let told = |us: u32| times(self.takes(us), MODES.len() * TOLD.len());
-        let round = |round| {
-            let each = self.times.iter().map(|us| self.search(*us, round) + told(*us));
-            let spin = times(each.fold(Nanos::ZERO, |sum, t| sum + t), self.laws.len());
-            let sweep = times(self.takes(SWEPT.1), SWEEP.len() * MODES.len());
-            spin + sweep + tiny::takes(self, round)
-        };
-        (0..self.rounds).fold(times(self.takes(1), COST_AT.len()), |sum, r| sum + round(r))
+        let cells = |round| self.times.iter().fold(Nanos::ZERO, |sum, us| sum + self.cell(*us, round));
+        let round = |round| times(cells(round), self.laws.len()) + self.sweep() + self.tiny(round);
+        (0..self.rounds).fold(self.network(), |sum, r| sum + round(r))
     }
 }
 
@@ -152,15 +199,15 @@ pub(super) struct Measured {
 /// # Errors
 /// The kernel does not tell which cores there are.
 pub fn takes(asked: &Asked, extent: Extent) -> Result<Nanos> {
-    Ok(Scope::new(asked, extent)?.total())
+    Ok(Scope::new(asked, extent, &Part::ALL)?.total())
 }
 
-/// Runs the bench.
+/// Runs these parts of the bench.
 ///
 /// # Errors
 /// The server does not start.
-pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent) -> Result<Finding> {
-    let scope = Scope::new(asked, extent)?;
+pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent, parts: &[Part]) -> Result<Finding> {
+    let scope = Scope::new(asked, extent, parts)?;
     let mut measured = Measured::default();
     lab.progress.plan(scope.total());
     let through = went_through(measure(lab, &scope, &mut measured));
@@ -173,32 +220,37 @@ pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent) -> Result<Finding> {
 }
 
 fn measure(lab: &mut Lab, scope: &Scope, all: &mut Measured) -> Result<()> {
+    let asked = |part| scope.parts.contains(&part);
     let mut done = Nanos::ZERO;
-    network(lab, scope, all)?;
-    done += times(scope.takes(1), COST_AT.len());
+    if asked(Part::Network) {
+        network(lab, scope, all)?;
+        done += scope.network();
+    }
     for round in 0..scope.rounds {
-        for &us in scope.times {
-            for &law in scope.laws {
-                lab.progress.part(&format!(
-                    "sched: {}, S = {us} us, round {} of {}",
-                    law.name(),
-                    round + 1,
-                    scope.rounds
-                ));
+        let of = format!("round {} of {}", round + 1, scope.rounds);
+        for (&us, &law) in scope.times.iter().flat_map(|us| scope.laws.iter().map(move |law| (us, law))) {
+            lab.progress.part(&format!("sched: {}, S = {us} us, {of}", law.name()));
+            if asked(Part::Maxima) {
                 search(lab, scope, all, (law, us), round)?;
-                tell(lab, scope, all, (law, us), round)?;
-                done += scope.search(us, round) + times(scope.takes(us), MODES.len() * TOLD.len());
-                lab.progress.to(done);
             }
+            if asked(Part::Tails) {
+                tell(lab, scope, all, (law, us), round)?;
+            }
+            done += scope.cell(us, round);
+            lab.progress.to(done);
         }
-        lab.progress.part("sched: steals by load");
-        sweep(lab, scope, all, round)?;
-        done += times(scope.takes(SWEPT.1), SWEEP.len() * MODES.len());
-        lab.progress.to(done);
-        lab.progress.part("sched: a store");
-        tiny::measure(lab, scope, all, round)?;
-        done += tiny::takes(scope, round);
-        lab.progress.to(done);
+        if asked(Part::Steals) {
+            lab.progress.part(&format!("sched: steals by load, {of}"));
+            sweep(lab, scope, all, round)?;
+            done += scope.sweep();
+            lab.progress.to(done);
+        }
+        if asked(Part::Tiny) {
+            lab.progress.part(&format!("sched: a store, {of}"));
+            tiny::measure(lab, scope, all, round)?;
+            done += scope.tiny(round);
+            lab.progress.to(done);
+        }
     }
     Ok(())
 }

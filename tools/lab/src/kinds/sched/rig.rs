@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result};
-use dataplane::{App as Runs, BatchView, Dataplane, Idle, RunnerConfig, Sched};
+use dataplane::{Dataplane, Idle, RunnerConfig, Sched};
 use load::Outcome;
 use load::requests::Workload;
 use load::search::{self, Slo};
-use netstack::{Batch, Metrics, PoolSizes, StackConfig};
+use netstack::{Metrics, PoolSizes, StackConfig};
 use nic::Nic;
 use openloop::{Config, Director, Drive, OpenLoop, OpenLoopError};
 use sys::clock;
 use units::{CoreId, Nanos};
 use zygix::{Runtime, Service};
 
-use super::still::{Gap, Gaps, Stall, Still};
+use super::still::{Stall, Still};
+use super::watch::{Gap, Gaps, Watched};
 use crate::Interrupted;
 use crate::noise::{Noise, VOID_SHARE};
 
@@ -26,6 +27,8 @@ const PATIENCE: Nanos = Nanos::from_secs(10);
 const CONNECTIONS: u32 = 1024;
 /// So few that a server's caches hold them, and that acknowledgements ride on requests.
 const FEW: u32 = 64;
+/// Gaps under tiny tasks are looked at as if they took this long: a twentieth of their objective.
+const TINY: Nanos = Nanos::from_micros(25);
 /// Bound of a batch.
 const BATCH: usize = 64;
 /// By which noise is counted.
@@ -160,33 +163,6 @@ impl Margins {
     }
 }
 
-/// An application whose time is taken down if there is something to write to.
-struct Timed<A> {
-    app: A,
-    spent: Option<Arc<AtomicU64>>,
-}
-
-impl<A: Runs> Runs for Timed<A> {
-    fn start(&mut self, batch: &mut BatchView<'_>) {
-        self.app.start(batch);
-    }
-
-    fn run(&mut self, batch: &mut BatchView<'_>) {
-        let Some(spent) = &self.spent else { return self.app.run(batch) };
-        let before = clock::now();
-        self.app.run(batch);
-        spent.fetch_add((clock::now() - before).0, Relaxed);
-    }
-
-    fn returned(&mut self, batch: &Batch) {
-        self.app.returned(batch);
-    }
-
-    fn wake_at(&self) -> Nanos {
-        self.app.wake_at()
-    }
-}
-
 /// The running server.
 pub(super) struct Rig {
     gaps: Gaps,
@@ -213,23 +189,19 @@ impl Rig {
     /// # Errors
     /// Memory or cores are not to be had; somebody asked for the end.
     pub(super) fn start(sched: Sched, cores: &[usize], app: &App, workload: &Workload) -> Result<Rig> {
+        let margins = match app {
+            App::Spin(_, mean) => Margins::of(*mean),
+            App::Timed => Margins::of(Nanos::ZERO),
+            App::Kv => Margins::of(TINY),
+        };
         match app {
-            App::Spin(stall, mean) => {
-                let (gaps, margins) = (Gaps::default(), Margins::of(*mean));
-                let service = Still::new(*stall, gaps.clone(), margins.least);
+            App::Spin(stall, _) => {
                 // In a larger batch all replies wait for the last: no bound of queueing theory is about that.
                 let bound = if sched == Sched::Ix { 1 } else { BATCH };
-                Rig::of(sched, cores, service, workload, (gaps, margins), bound, false)
+                Rig::of(sched, cores, Still::new(*stall), workload, margins, bound, false)
             }
-            App::Timed => {
-                let none = (Gaps::default(), Margins::of(Nanos::ZERO));
-                Rig::of(sched, cores, spin::Service, workload, none, BATCH, true)
-            }
-            // Nobody notes the gaps under a store.
-            App::Kv => {
-                let none = (Gaps::default(), Margins::of(Nanos::ZERO));
-                Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload, none, BATCH, false)
-            }
+            App::Timed => Rig::of(sched, cores, spin::Service, workload, margins, BATCH, true),
+            App::Kv => Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload, margins, BATCH, false),
         }
     }
 
@@ -238,7 +210,7 @@ impl Rig {
         cores: &[usize],
         service: S,
         workload: &Workload,
-        (gaps, margins): (Gaps, Margins),
+        margins: Margins,
         bound: usize,
         timed: bool,
     ) -> Result<Rig> {
@@ -254,14 +226,15 @@ impl Rig {
         };
         let runner = RunnerConfig { pin: cores.to_vec(), idle: Idle::Spin, sched };
         let (service, queues, mut runtime) = (Arc::new(service), nic.queues(), None);
-        let spent = timed.then(Arc::<AtomicU64>::default);
+        let (spent, gaps) = (timed.then(Arc::<AtomicU64>::default), Gaps::default());
         let dataplane = Dataplane::start(
             stack,
             queues,
             move |tuple| nic.flow_group(tuple),
             &runner,
-            |core, shared| Timed {
+            |core, shared| Watched {
                 app: runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core),
+                watch: (margins.least > Nanos::ZERO).then(|| gaps.watch(margins.least)),
                 spent: spent.clone(),
             },
         )

@@ -17,7 +17,9 @@ pub(super) fn fill(document: &mut Document, scope: &Scope, m: &Measured) {
     document.network_us_per_request = m.network.last().map(|(_, s)| s.median);
     document.rows = m.cells.iter().map(|c| row(c, cores)).collect();
     document.tables = vec![maxima(m, cores), tails(m), small(m)];
+    document.tables.retain(|t| !t.rows.is_empty());
     document.figures = figures(scope, m, cores);
+    document.figures.retain(|f| !f.series.is_empty());
     document.notes.extend(notes(scope, m));
 }
 
@@ -207,6 +209,9 @@ fn notes(scope: &Scope, m: &Measured) -> Vec<String> {
         m.cells.iter().filter(|c| c.mode == mode).flat_map(|c| &c.counts).map(of).sum()
     };
     let lend = MODES.len() - 1;
+    if m.cells.iter().all(|c| c.counts.is_empty()) {
+        return notes;
+    }
     notes.push(format!(
         "Lending, over all windows at {:.0} % load: {} network passes for others, {} batches came home to be carried out there, {} times a core \
          found its own network layer taken.",
