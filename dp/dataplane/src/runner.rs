@@ -217,7 +217,7 @@ impl Dataplane {
         for (i, t) in self.threads.drain(..).enumerate() {
             let core = CoreId(i as u16);
             let in_app = || self.shared.metrics(core).app_since_ns.get() != 0;
-            while !t.is_finished() && !(in_app() && sys::clock::now() > patience) {
+            while !t.is_finished() && (!in_app() || sys::clock::now() <= patience) {
                 std::thread::sleep(LOOK);
             }
             if t.is_finished() {

@@ -34,6 +34,8 @@ pub(crate) struct Station<Q> {
     in_app: AtomicU64,
     /// When it last polled.
     polled: AtomicU64,
+    /// Its handlers are short: it will be back sooner than it is worth to help.
+    short: AtomicBool,
     /// When its network layer has to run again.
     deadline: AtomicU64,
     /// How it is interrupted, once it runs.
@@ -70,6 +72,7 @@ impl<Q: Queue> Crew<Q> {
                 hint,
                 in_app: AtomicU64::new(0),
                 polled: AtomicU64::new(0),
+                short: AtomicBool::new(false),
                 deadline: AtomicU64::new(u64::MAX),
                 line: std::sync::OnceLock::new(),
                 interrupted: AtomicBool::new(false),
@@ -162,6 +165,14 @@ impl<Q: Queue> Station<Q> {
         self.polled.store(now.0, Relaxed);
     }
 
+    /// Whether its handlers are short.
+    #[inline]
+    pub(crate) fn is_short(&self, short: bool) {
+        if self.short.load(Relaxed) != short {
+            self.short.store(short, Relaxed);
+        }
+    }
+
     /// The network layer has to run again by then.
     #[inline]
     pub(crate) fn due(&self, deadline: Nanos) {
@@ -234,7 +245,9 @@ impl<Q: Queue> Station<Q> {
 
     /// Whether its network layer has something to do and its home is not about to do it. A few loads, and the NIC's hint.
     pub(crate) fn needs_help(&self, now: Nanos) -> bool {
-        let away = self.in_app().is_some() || now - Nanos(self.polled.load(Relaxed)) > FRESH;
+        // Short handlers are waited for; so is a home that polls.
+        let waits = self.in_app().is_none() || self.short.load(Relaxed);
+        let away = !waits || now - Nanos(self.polled.load(Relaxed)) > FRESH;
         away && !self.stack.is_held()
             && (self.shuffle.has_returns()
                 || self.deadline.load(Relaxed) <= now.0

@@ -43,8 +43,7 @@ impl<Q: Queue> ElasticThread<Q> {
         if let Some((slip, batch)) = drawn {
             let n = batch.len();
             work += n;
-            let (batch, after) = self.run(batch, now, clock, app);
-            self.pace.learn(n, after - now);
+            let (batch, after) = self.run(batch, clock, app);
             deadline = self.hand_in(slip, batch, after);
         } else if work == 0 {
             work = self.help(assist, now, clock, app);
@@ -94,14 +93,19 @@ impl<Q: Queue> ElasticThread<Q> {
     }
 
     /// Runs application code: nothing is locked meanwhile, and others see that we are away.
-    fn run(&mut self, mut work: Work, now: Nanos, clock: &impl Fn() -> Nanos, app: &mut impl App) -> (Work, Nanos) {
+    fn run(&mut self, mut work: Work, clock: &impl Fn() -> Nanos, app: &mut impl App) -> (Work, Nanos) {
+        // The pass before it took its time, and how long handlers take is what batches are made by.
+        let begin = clock();
         let station = &self.crew.stations[self.own];
-        station.enters(now);
-        app.run(&mut BatchView::new(&mut work, &mut self.arena, now));
+        station.enters(begin);
+        let n = work.len();
+        app.run(&mut BatchView::new(&mut work, &mut self.arena, begin));
         station.leaves();
         station.forgives();
         let after = clock();
-        self.judge(after - now);
+        self.judge(after - begin);
+        self.pace.learn(n, after - begin);
+        station.is_short(self.pace.short());
         (work, after)
     }
 
@@ -132,7 +136,7 @@ impl<Q: Queue> ElasticThread<Q> {
         let own = self.own;
         let victims = (first..n).chain(0..first).filter(move |v| *v != own);
         for victim in victims.clone() {
-            if self.steal(victim, assist, now, clock, app) {
+            if self.steal(victim, assist, clock, app) {
                 return 1;
             }
         }
@@ -155,7 +159,7 @@ impl<Q: Queue> ElasticThread<Q> {
                         if offered > 1 {
                             self.crew.wake_somebody();
                         }
-                        return 1 + usize::from(self.steal(victim, assist, clock(), clock, app));
+                        return 1 + usize::from(self.steal(victim, assist, clock, app));
                     }
                 }
             }
@@ -164,18 +168,10 @@ impl<Q: Queue> ElasticThread<Q> {
     }
 
     /// Runs what `victim` offers first, if anything, and gives it back.
-    fn steal(
-        &mut self,
-        victim: usize,
-        assist: Assist,
-        now: Nanos,
-        clock: &impl Fn() -> Nanos,
-        app: &mut impl App,
-    ) -> bool {
+    fn steal(&mut self, victim: usize, assist: Assist, clock: &impl Fn() -> Nanos, app: &mut impl App) -> bool {
         let Take::One(slip, work) = self.crew.stations[victim].shuffle.take() else { return false };
         self.metrics().steals.inc();
-        let (work, after) = self.run(work, now, clock, app);
-        self.pace.learn(1, after - now);
+        let (work, after) = self.run(work, clock, app);
         let station = &self.crew.stations[victim];
         station.give_back(slip, work, after, assist == Assist::Lend);
         if assist == Assist::Ipi && station.in_app().is_some() {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use abi::{Code, Cookie, Dead, Event, Handle, RxRef, Syscall, TxRange};
-use dataplane::{App, BatchView, ElasticThread};
+use dataplane::{App, Assist, BatchView, ElasticThread, Sched};
 use mem::MbufQueue;
 use netstack::{Batch, Pending, Shared, StackConfig};
 use nic::Nic;
@@ -246,6 +246,39 @@ fn closing_twice_harms_nobody() {
     let codes = w.server.returns.lock().unwrap().iter().flatten().filter(|r| **r == Code::BadHandle as i64).count();
     assert_eq!(codes, 3, "all but the first close name nothing");
     assert_eq!(w.server.thread.stack().unwrap().connections(), 0);
+}
+
+/// The same on another core than the connection's home, which never turns: the other lends itself and steals.
+#[test]
+fn closing_twice_on_a_thief_harms_nobody() {
+    let handle: Handler = accepting(|view, i| {
+        let handle = view.entry(i).handle;
+        for _ in 0..2 {
+            view.close(handle).unwrap();
+            view.abort(handle).unwrap();
+        }
+    });
+    let end = |mac, queues| shm::Config { mac: Mac::local(mac), queues, ..shm::Config::default() };
+    let (mut a, b) = shm::pair(&end(1, 2), &end(2, 1)).unwrap();
+    let config = StackConfig { max_conns: 64, tcp_ports: vec![7], ..StackConfig::new(Mac::local(1), SERVER, 24) };
+    let queues = a.queues();
+    let shared = Arc::new(Shared::new(config, 2, [1; 48], move |t| a.flow_group(t), |_| {}).unwrap());
+    let mut cores = ElasticThread::crew(&shared, queues, Sched::Zygos(Assist::Lend)).unwrap();
+    let mut app = Probe { start: None, handle, log: Arc::default(), returns: Arc::default() };
+    let open: Handler = Box::new(|view, _| {
+        (0..8).for_each(|_| view.connect(Cookie(77), SocketAddr::from((SERVER, 7))).unwrap());
+    });
+    let mut client = side(2, CLIENT, b, Some(open), talking());
+    let mut now = Nanos::from_secs(1);
+    client.thread.start(now, &mut client.app);
+    for _ in 0..200 {
+        now += Nanos::from_micros(20);
+        cores[1].turn(now, || now, &mut app);
+        client.thread.turn(now, || now, &mut client.app);
+    }
+    assert!(shared.metrics(CoreId(1)).steals.get() > 0, "core 0 has some of the eight");
+    assert_eq!(shared.total(|m| m.syscalls_refused.get()), 8 * 3, "all but the first close name nothing");
+    assert!(cores.iter().all(|core| core.stack().unwrap().connections() == 0));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn what_was_offered_first_is_stolen_first() {
         w.turn(0);
         (0..3).for_each(|_| w.turn(1));
         assert_eq!(w.log(), ["a@0", "c@1", "b@1", "d@1"], "{assist}");
-        assert_eq!(w.count(1, |m| m.steals.get()) >= 3, true);
+        assert!(w.count(1, |m| m.steals.get()) >= 3);
         w.settle();
         assert_eq!([a, b, c, d].map(|link| w.got(link)), ["a@0\n", "b@1\n", "c@1\n", "d@1\n"]);
         w.ends_clean();
