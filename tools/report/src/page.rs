@@ -263,7 +263,7 @@ fn contents(sections: &[Section<'_>]) -> Markup {
     let parts = |section: &Section<'_>| -> Markup {
         html! {
             ul {
-                @if !section.doc.rows.is_empty() { li { a href={ "#" (section.rows) } { "Stacks side by side" } } }
+                @if has_stacks(&section.doc) { li { a href={ "#" (section.rows) } { "Stacks side by side" } } }
                 @if tables_first(&section.doc) { (tables(section)) (figures(section)) } @else { (figures(section)) (tables(section)) }
             }
         }
@@ -293,13 +293,17 @@ fn body(section: &Section<'_>) -> Markup {
     };
     let tables = html! { @for (t, anchor) in doc.tables.iter().zip(&section.tables) { (table(t, anchor)) } };
     html! {
-        // Other benches show their rows as tables.
-        @if doc.kind == "stacks" && !doc.rows.is_empty() {
+        @if has_stacks(doc) {
             h3 { "Stacks side by side" }
             (stacks::section(&doc.rows, &section.rows))
         }
         @if tables_first(doc) { (tables) (figures) } @else { (figures) (tables) }
     }
+}
+
+/// Whether the rows are a comparison of stacks; other benches show theirs as tables.
+fn has_stacks(doc: &Document) -> bool {
+    doc.kind == "stacks" && !doc.rows.is_empty()
 }
 
 fn figure(figure: &Figure, anchor: &str) -> Markup {

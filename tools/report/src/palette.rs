@@ -1,7 +1,7 @@
 //! Colours, markers and dashes, so that every series of a figure is told apart without colour, too.
 //!
 //! The colours are those of Okabe and Ito (2008), which people with the common kinds of colour blindness can tell; its yellow is left out: it
-//! cannot be seen on white. What a page shows again and again, the stacks, looks the same in every figure.
+//! cannot be seen on white. What a page shows again and again, stacks and ways to schedule, looks the same in every figure.
 
 use crate::doc::Series;
 
@@ -10,7 +10,10 @@ pub(crate) const COLOURS: [(u8, u8, u8); 7] =
     [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0)];
 
 /// Words that are all in a series' name, and its look then. The first that fits is taken.
-const KNOWN: [(&[&str], usize); 5] = [
+const KNOWN: [(&[&str], usize); 8] = [
+    (&["zygos, lend"], 0),
+    (&["zygos, ipi"], 1),
+    (&["zygos, none"], 2),
     (&["zygix", "shm"], 5),
     (&["zygix"], 0),
     (&["linux-partitioned"], 1),
@@ -99,6 +102,8 @@ mod tests {
         assert_eq!(named(&["linux-floating", "zygix, tap", "model", "zygix, shm"]), [4, 0, 3, 5]);
         assert_eq!(named(&["zygix, B = 1", "zygix, B = 2", "zygix, B = 64"]), [0, 3, 6]);
         assert_eq!(named(&["p50", "p99", "max"]), [0, 1, 2]);
+        let ways = ["ix", "zygos, none", "zygos, ipi", "zygos, lend"];
+        assert_eq!((named(&ways), named(&ways[1..])), (vec![3, 2, 1, 0], vec![2, 1, 0]));
         let many: Vec<String> = (0..40).map(|i| format!("series {i}")).collect();
         let mut slots = named(&many.iter().map(String::as_str).collect::<Vec<_>>());
         slots.sort_unstable();
