@@ -106,6 +106,10 @@ fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool,
 
 /// What the command line says of a Linux stack, and the stack's name.
 fn linux_config(port: u16, datagrams: bool, on: &On) -> Result<(linux::Config, &'static str), Usage> {
+    if on.sched != Scheduler::Ix || on.assist.is_some() {
+        let option = if on.assist.is_some() { "--assist" } else { "--sched" };
+        return Err(Usage(format!("{option} is Zygix's own: Linux schedules a Linux stack; leave --stack out")));
+    }
     let addr = SocketAddr::new(on.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port);
     let (config, stack) = match (on.stack, on.epoll) {
         (Stack::LinuxFloating, Epoll::Shared) => {
@@ -264,5 +268,7 @@ mod tests {
         let (exclusive, _) = config("--stack linux-floating --epoll exclusive --batch 8").unwrap();
         assert_eq!((exclusive.mode, exclusive.batch), (linux::Mode::Floating(linux::Sharing::Exclusive), 8));
         assert!(config("--stack linux-partitioned --epoll exclusive").unwrap_err().contains("linux-floating"));
+        assert!(config("--stack linux-partitioned --sched zygos").unwrap_err().contains("leave --stack out"));
+        assert!(config("--stack linux-floating --assist lend").unwrap_err().contains("--assist"));
     }
 }
