@@ -42,6 +42,8 @@ pub(crate) struct Station<Q> {
     line: std::sync::OnceLock<Line>,
     /// An interrupt is under way to it.
     interrupted: AtomicBool,
+    /// It found nothing to do last time it looked.
+    idle: AtomicBool,
     /// It sleeps, or is about to.
     asleep: AtomicBool,
 }
@@ -76,6 +78,7 @@ impl<Q: Queue> Crew<Q> {
                 deadline: AtomicU64::new(u64::MAX),
                 line: std::sync::OnceLock::new(),
                 interrupted: AtomicBool::new(false),
+                idle: AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
             })
         };
@@ -96,6 +99,11 @@ impl<Q: Queue> Crew<Q> {
         if let Some(sleeper) = self.stations.iter().find(|s| s.asleep.load(Relaxed)) {
             sleeper.shared.wake(sleeper.core);
         }
+    }
+
+    /// Whether a core other than `own` found nothing to do when it last looked: it would take what is offered.
+    pub(crate) fn anybody_idle(&self, own: usize) -> bool {
+        self.stations.iter().enumerate().any(|(i, s)| i != own && s.idle.load(Relaxed))
     }
 
     /// Whether some core is awake and idle for the sake of those in application code.
@@ -163,6 +171,14 @@ impl<Q: Queue> Station<Q> {
     #[inline]
     pub(crate) fn polls(&self, now: Nanos) {
         self.polled.store(now.0, Relaxed);
+    }
+
+    /// Whether it found something to do. Written when that changes only.
+    #[inline]
+    pub(crate) fn is_idle(&self, idle: bool) {
+        if self.idle.load(Relaxed) != idle {
+            self.idle.store(idle, Relaxed);
+        }
     }
 
     /// Whether its handlers are short.

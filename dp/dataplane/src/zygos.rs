@@ -25,6 +25,8 @@ use crate::view::{App, BatchView};
 const RETURNS: usize = 64;
 /// Handlers that together take no longer than this share a batch: a crossing each would cost more than they wait for each other.
 const QUANTUM: Nanos = Nanos::from_micros(5);
+/// The same while no core is idle.
+const LONG_QUANTUM: Nanos = Nanos::from_micros(20);
 /// Per core, how much is on offer while handlers are short: whoever is idle takes one at a time.
 const FEW: usize = 2;
 /// With handlers this long a core that enters application code has a sleeping one watch its queue.
@@ -48,6 +50,7 @@ impl<Q: Queue> ElasticThread<Q> {
         } else if work == 0 {
             work = self.help(assist, now, clock, app);
         }
+        self.crew.stations[self.own].is_idle(work == 0);
         Turn { work, deadline }
     }
 
@@ -67,7 +70,9 @@ impl<Q: Queue> ElasticThread<Q> {
         let returned = stack.complete_returned(now, RETURNS);
         let work = returned + stack.ingest(now, *bound).work;
         let short = self.pace.short();
-        let drawn = stack.draw(self.pace.batch(*bound));
+        // While nobody would take what is offered, more of it stays together.
+        let quantum = if short && !crew.anybody_idle(*own) { LONG_QUANTUM } else { QUANTUM };
+        let drawn = stack.draw(self.pace.batch(quantum, *bound));
         let most = if short { FEW * crew.stations.len() } else { usize::MAX };
         let offered = if drawn.is_some() { stack.offer(most) } else { 0 };
         // Answers leave before long application code, not after it; and whatever timers and acknowledgments ask for.
@@ -202,9 +207,9 @@ impl Pace {
         self.mean = Nanos((7 * self.mean.0 + each) / 8);
     }
 
-    /// Connections that may share a batch.
-    fn batch(&self, bound: usize) -> usize {
-        (QUANTUM.0 / self.mean.0.max(1)).clamp(1, bound as u64) as usize
+    /// Connections that may share a batch which is to take no longer than `quantum`.
+    fn batch(&self, quantum: Nanos, bound: usize) -> usize {
+        (quantum.0 / self.mean.0.max(1)).clamp(1, bound as u64) as usize
     }
 
     /// Whether several may.
@@ -237,11 +242,11 @@ mod tests {
     #[test]
     fn short_handlers_share_a_batch_and_long_ones_do_not() {
         let mut pace = Pace::unknown();
-        assert_eq!((pace.batch(64), pace.short()), (1, false));
+        assert_eq!((pace.batch(QUANTUM, 64), pace.short()), (1, false));
         (0..100).for_each(|_| pace.learn(10, Nanos::from_micros(5)));
-        assert!(pace.batch(64) >= 8 && pace.batch(4) == 4 && pace.short(), "{pace:?}");
+        assert!(pace.batch(QUANTUM, 64) >= 8 && pace.batch(QUANTUM, 4) == 4 && pace.short(), "{pace:?}");
         (0..100).for_each(|_| pace.learn(1, Nanos::from_micros(50)));
-        assert_eq!((pace.batch(64), pace.short()), (1, false));
+        assert_eq!((pace.batch(QUANTUM, 64), pace.short()), (1, false));
         pace.learn(0, Nanos::ZERO);
     }
 
