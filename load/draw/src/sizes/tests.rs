@@ -148,6 +148,12 @@ fn any_sizes() -> impl Strategy<Value = Sizes> {
     ]
 }
 
+#[test]
+fn the_mean_of_one_size_is_that_size() {
+    let sizes: Sizes = "values:639587,893168.6146200316".parse().unwrap();
+    assert_eq!(sizes.mean(), 639_587.0);
+}
+
 proptest! {
     #[test]
     fn sizes_survive_text_and_serde(sizes in any_sizes()) {
