@@ -222,6 +222,11 @@ impl<Q: Queue> Station<Q> {
     /// after leaving it, so one of the two sees it.
     pub(crate) fn release(&self, guard: StackGuard<'_, Stack<Q>>, now: Nanos) {
         drop(guard);
+        self.look_again(now);
+    }
+
+    /// The combining rule, for who has let go of the lock and for who has given something back: a fence, then a look at what came home.
+    fn look_again(&self, now: Nanos) {
         for _ in 0..AGAIN {
             fence(SeqCst);
             if !self.shuffle.has_returns() || !self.collect(now) {
@@ -250,12 +255,7 @@ impl<Q: Queue> Station<Q> {
     pub(crate) fn give_back(&self, slip: shuffle::Slip, work: Work, now: Nanos, collect: bool) {
         self.shuffle.give_back(slip, work);
         if collect {
-            for _ in 0..AGAIN {
-                fence(SeqCst);
-                if !self.shuffle.has_returns() || !self.collect(now) {
-                    return;
-                }
-            }
+            self.look_again(now);
         }
     }
 

@@ -147,7 +147,7 @@ pub fn refusal(e: LoadError) -> anyhow::Error {
 }
 
 /// Sleeps; wakes up early when the end is asked for.
-fn until(at: Nanos) {
+pub(crate) fn until(at: Nanos) {
     while clock::now() < at && !sys::stop::requested() {
         thread::sleep((at - clock::now()).min(Nanos::from_millis(50)).duration());
     }

@@ -19,6 +19,7 @@ use zygix::{Runtime, Service};
 use super::still::{Stall, Still};
 use super::watch::{Gap, Gaps, Watched};
 use crate::Interrupted;
+use crate::measure::until;
 use crate::noise::{Noise, VOID_SHARE};
 
 /// How long the opening of connections, or the storing of records, may take.
@@ -325,12 +326,6 @@ fn refusal(e: OpenLoopError) -> anyhow::Error {
     match e {
         OpenLoopError::Stopped => Interrupted.into(),
         e => e.into(),
-    }
-}
-
-fn until(at: Nanos) {
-    while clock::now() < at && !sys::stop::requested() {
-        thread::sleep((at - clock::now()).min(Nanos::from_millis(50)).duration());
     }
 }
 
