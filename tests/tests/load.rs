@@ -116,7 +116,7 @@ on_stacks! {
     /// The service time travels with the request, and more than there is time for is the server's saturation.
     [zygix = Zygix, linux = Linux, floating = Floating]
     fn spin_spends_what_it_is_told(stack) {
-        let rig = need!(Rig::start(&Serve::new(App::Spin, stack)));
+        let rig = need!(Rig::start(&Serve::new(App::Spin, stack).threads(1)));
         let addr = rig.addr();
         let result = good(&rig.namespace, &format!("spin {addr} --time det:200us --rate 500 --conns 10 --seconds 0.5"));
         assert!(number(&result, "p50_us") >= 200.0, "{result}");
