@@ -206,10 +206,8 @@ impl<Q: Queue> Stack<Q> {
         let Stack { groups, shared, .. } = self;
         let conn = groups.conn_mut(id).ok_or(Code::BadHandle)?;
         let tcb = conn.tcb.as_mut().ok_or(Code::Closed)?;
-        // What the engine still lacks of the promised bytes comes before the FIN.
-        if conn.owed > 0 {
-            conn.owed -= tcb.send(now, conn.owed);
-        }
+        // What the engine still lacks of the promised bytes comes before the FIN: its window may have shrunk since the promise.
+        tcb.send_last(std::mem::take(&mut conn.owed));
         let from = tcb.rcv_nxt();
         let arrival = how(tcb, now, &shared.config.tcp);
         self.apply(id, &arrival, from, MbufQueue::new(), now);

@@ -124,6 +124,10 @@ impl Service for Server {
     }
 
     fn message(&self, cx: &mut Cx<'_, Self>, _: &mut Conn, msg: &'static str, tx: &mut Reply<'_>) -> Next {
+        if msg == "farewell" {
+            tx.write(&FAREWELL);
+            return Next::Close;
+        }
         self.heard.lock().unwrap().entry(cx.me()).or_default().push_str(msg);
         tx.write(msg.as_bytes());
         if msg == "close" { Next::Close } else { Next::Read }
@@ -218,6 +222,9 @@ struct World {
     client: Half<Client>,
     now: Nanos,
 }
+
+/// More than a connection may send at once that has been idle (RFC 6928: ten segments), and less than its window before.
+const FAREWELL: [u8; 40_000] = [b'!'; 40_000];
 
 const POOLS: PoolSizes = PoolSizes { rx: 512, spill: 1, tx: 512, small: 64 };
 
@@ -368,6 +375,19 @@ fn a_long_answer_streams_through_bounded_buffers() {
     w.run(Nanos::from_secs(3));
     assert_eq!(w.server.thread.tx_available(), POOLS.tx as usize, "every transmit buffer came home");
     assert_eq!(w.server.thread.stack().unwrap().rx_available(), POOLS.rx as usize);
+}
+
+/// The window that a handler is told of is from before its connection's restart after idleness (RFC 5681 section 4.1). What it writes and the engine does not admit
+/// then still comes before the FIN of its close (RFC 9293 section 3.10.4).
+#[test]
+fn a_close_comes_after_all_that_was_written_also_after_idleness() {
+    let big = 4 * SEND_CAP;
+    let mut w = World::new(Server { big, ..Server::default() }, &[(7, "bt")], true);
+    w.run(Nanos::from_secs(3));
+    let who = *w.server.service.timers.lock().unwrap().first().unwrap();
+    w.server.mailbox.post(who, "farewell").unwrap();
+    w.run(Nanos::from_secs(1));
+    assert_eq!(w.got(), [format!("bt: \"{} bytes\", closed here", big + "tick".len() + FAREWELL.len())]);
 }
 
 #[test]

@@ -42,6 +42,14 @@ impl Tcb {
         self.send_limited(now, window)
     }
 
+    /// Admits the last `n` bytes before [`Tcb::shutdown`] or [`Tcb::close`], whatever the windows hold: the FIN comes after all that was sent before it (RFC 9293
+    /// section 3.10.4). They leave as the windows open.
+    pub fn send_last(&mut self, n: u32) {
+        if self.state.can_send() && !self.has(Bits::FIN) {
+            self.snd_end += n;
+        }
+    }
+
     /// SYN-SENT, SYN-RECEIVED (RFC 9293 section 3.10.2 would queue the data): the user hears `WRITABLE` in ESTABLISHED.
     #[cold]
     fn send_refused(&mut self, n: u32) -> u32 {
