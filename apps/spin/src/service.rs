@@ -1,4 +1,5 @@
-use units::{CoreId, Nanos};
+use sys::clock::Clock;
+use units::CoreId;
 use zygix::{Cx, Next, Peer, Received, Reply};
 
 use crate::wire::{self, HEADER, Request};
@@ -12,8 +13,11 @@ use crate::wire::{self, HEADER, Request};
 /// of them is answered when the last is done. A call does at most as many as there is room for replies (4096).
 ///
 /// A malformed request (see [`wire::Malformed`]) aborts its connection; a malformed datagram is not answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Service;
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// By which the time is spent.
+    pub clock: Clock,
+}
 
 /// State of one connection: the request whose header has been read, and how much of its padding is to come.
 #[derive(Debug, Default)]
@@ -52,7 +56,7 @@ impl zygix::Service for Service {
             if *padding > 0 {
                 return if rx.fin() { Next::Close } else { Next::AtLeast(*padding) };
             }
-            if !serve(request, tx) {
+            if !self.serve(request, tx) {
                 return Next::Read;
             }
             conn.reading = None;
@@ -61,7 +65,7 @@ impl zygix::Service for Service {
 
     fn writable(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
         if let Some((request, 0)) = &conn.reading
-            && serve(request, tx)
+            && self.serve(request, tx)
         {
             conn.reading = None;
         }
@@ -73,31 +77,19 @@ impl zygix::Service for Service {
         if let Ok(request) = Request::decode(header)
             && request.length as usize == data.len()
         {
-            serve(&request, tx);
+            self.serve(&request, tx);
         }
     }
 }
 
-/// Spends the time and answers. False: there is no room for the answer, and nothing was spent.
-fn serve(request: &Request, tx: &mut Reply<'_>) -> bool {
-    if !tx.reserve(HEADER) {
-        return false;
-    }
-    let spent = spend(request.time);
-    tx.write(&wire::Reply { id: request.id, spent }.encode());
-    true
-}
-
-/// Polls the clock until `time` has passed; returns how much has.
-///
-/// There is no PAUSE in the loop: it would lend the core to its hyperthread, which the work that this stands for would
-/// not do, and a hypervisor may take it for an invitation to run somebody else.
-fn spend(time: Nanos) -> Nanos {
-    let begun = sys::clock::now();
-    loop {
-        let spent = Nanos(sys::clock::now().0.saturating_sub(begun.0));
-        if spent >= time {
-            return spent;
+impl Service {
+    /// Spends the time and answers. False: there is no room for the answer, and nothing was spent.
+    fn serve(&self, request: &Request, tx: &mut Reply<'_>) -> bool {
+        if !tx.reserve(HEADER) {
+            return false;
         }
+        let spent = self.clock.spend(request.time);
+        tx.write(&wire::Reply { id: request.id, spent }.encode());
+        true
     }
 }

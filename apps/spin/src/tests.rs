@@ -23,7 +23,7 @@ fn talk(pieces: &[&[u8]], fin: bool) -> (Vec<wire::Reply>, Next) {
     let mut inward = Pool::new(Room::Received, 512, 2048).expect("pool");
     let mut outward = Pool::new(Room::Exchange, 64, 2048).expect("pool");
     let (mut queue, mut ops, mut answer) = (MbufQueue::new(), Vec::new(), Vec::new());
-    let mut conn = Service.accept(&mut (), &peer()).expect("accepted");
+    let mut conn = Service::default().accept(&mut (), &peer()).expect("accepted");
     let me = ConnRef::new(abi::Handle::new(FlowGroupId(0), 0, 0));
     let mut last = Next::Read;
     for step in 0..pieces.len() + usize::from(fin) {
@@ -34,16 +34,16 @@ fn talk(pieces: &[&[u8]], fin: bool) -> (Vec<wire::Reply>, Next) {
             queue.push_back(mbuf);
         }
         loop {
-            Service.core(CoreId(0));
+            Service::default().core(CoreId(0));
             let mut core = ();
             let mut cx: Cx<'_, Service> = Cx::new(&mut core, Nanos(1), me, &mut ops);
             let mut out = MbufQueue::new();
             let mut tx = Reply::new(&mut out, &mut outward, SEND_CAP - SEND_MARK);
             let mut rx = Received::new(&queue, fin, &mut []);
             last = if rx.is_empty() && !fin {
-                Service.writable(&mut cx, &mut conn, &mut tx)
+                Service::default().writable(&mut cx, &mut conn, &mut tx)
             } else {
-                Service.recv(&mut cx, &mut conn, &mut rx, &mut tx)
+                Service::default().recv(&mut cx, &mut conn, &mut rx, &mut tx)
             };
             let (used, starved) = (rx.consumed(), tx.starved());
             queue.consume(used as u32, Some(&mut inward));
@@ -146,7 +146,7 @@ fn a_datagram_is_one_request() {
     let send = |data: &[u8], room| {
         let mut pool = Pool::new(Room::Exchange, 4, 2048).expect("pool");
         let mut out = MbufQueue::new();
-        Service.datagram(&mut (), &peer(), data, &mut Reply::new(&mut out, &mut pool, room));
+        Service::default().datagram(&mut (), &peer(), data, &mut Reply::new(&mut out, &mut pool, room));
         replies(&out.iter().map(|m| m.to_vec()).collect::<Vec<_>>().concat())
     };
     let good = request(9, 100, Nanos::from_micros(20));

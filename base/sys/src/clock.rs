@@ -1,5 +1,8 @@
 //! Clocks: monotonic time, and CPU time per thread (the kernel's utime/stime count in ticks and are useless here).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use units::Nanos;
 
 use crate::{SysError, check};
@@ -16,6 +19,59 @@ fn read(clock: libc::clockid_t) -> Result<Nanos, SysError> {
 #[inline]
 pub fn now() -> Nanos {
     read(libc::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC")
+}
+
+/// Where time comes from: the machine, or whoever models it. A clone reads the same clock.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// [`now`].
+    #[default]
+    Machine,
+    /// Nanoseconds that stand still until somebody moves them: for runs that are to come out the same every time.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// One that stands still, at `at`.
+    pub fn standing(at: Nanos) -> Clock {
+        Clock::Virtual(Arc::new(AtomicU64::new(at.0)))
+    }
+
+    /// What it shows.
+    #[inline]
+    pub fn now(&self) -> Nanos {
+        match self {
+            Clock::Machine => now(),
+            Clock::Virtual(at) => Nanos(at.load(Relaxed)),
+        }
+    }
+
+    /// Sets a standing clock, forwards or backwards. The machine's goes by itself.
+    #[inline]
+    pub fn set(&self, to: Nanos) {
+        if let Clock::Virtual(at) = self {
+            at.store(to.0, Relaxed);
+        }
+    }
+
+    /// Lets `time` pass, and returns how much has: the machine's clock is polled for so long, a standing one is moved.
+    ///
+    /// There is no PAUSE in the loop: it would lend the core to its hyperthread, which the work that this stands for would
+    /// not do, and a hypervisor may take it for an invitation to run somebody else.
+    #[inline]
+    pub fn spend(&self, time: Nanos) -> Nanos {
+        if let Clock::Virtual(at) = self {
+            at.fetch_add(time.0, Relaxed);
+            return time;
+        }
+        let begun = now();
+        loop {
+            let spent = now() - begun;
+            if spent >= time {
+                return spent;
+            }
+        }
+    }
 }
 
 /// Seconds and nanoseconds since 1970: for capture files and reports, not for measuring.
@@ -70,6 +126,19 @@ mod tests {
     fn time_does_not_go_backwards() {
         let times: Vec<Nanos> = (0..100).map(|_| now()).collect();
         assert!(times.is_sorted() && times[0] > Nanos::ZERO);
+    }
+
+    #[test]
+    fn a_standing_clock_is_moved_and_the_machines_is_waited_for() {
+        let standing = Clock::standing(Nanos(5));
+        let same = standing.clone();
+        assert_eq!((same.spend(Nanos(7)), standing.now()), (Nanos(7), Nanos(12)));
+        same.set(Nanos(3));
+        assert_eq!(standing.now(), Nanos(3));
+        let machine = Clock::default();
+        let before = machine.now();
+        let spent = machine.spend(Nanos::from_micros(50));
+        assert!(spent >= Nanos::from_micros(50) && machine.now() - before >= spent);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `turn.rs` | one turn of an elastic thread in IX mode: ingest, dispatch, complete, egress |
-//! | `zygos.rs` | one turn in ZygOS mode: the same, and stealing and lending |
+//! | `turn.rs` | one turn of an elastic thread: begin, run, resume; what these are in IX mode |
+//! | `zygos.rs` | what they are in ZygOS mode: the same, and stealing and lending |
 //! | `station.rs` | what cores know of each other, and do for each other |
 //! | `sched.rs` | the modes |
 //! | `view.rs` | what the application sees of a batch, and how it answers |
@@ -22,5 +22,6 @@ mod zygos;
 
 pub use runner::{Dataplane, Idle, RunError, RunnerConfig};
 pub use sched::{Assist, Sched};
-pub use turn::{ElasticThread, Turn};
+pub use station::{Crew, Hold, Line};
+pub use turn::{Call, ElasticThread, Step, Turn};
 pub use view::{App, BatchView};

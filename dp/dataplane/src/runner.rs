@@ -288,8 +288,9 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
             return None;
         }
         let (crew, own) = (self.thread.crew.clone(), self.thread.own);
-        let receiver = Receiver::install(Box::new(move || crew.stations[own].on_interrupt())).ok()?;
-        self.thread.crew.stations[self.thread.own].listen(receiver.line());
+        let receiver = Receiver::install(Box::new(move || crew.interrupted(own, sys::clock::now()))).ok()?;
+        let line = receiver.line();
+        self.thread.crew.listen(self.thread.own, Box::new(move || line.raise()));
         Some(receiver)
     }
 

@@ -9,19 +9,23 @@ use netstack::{Shared, Stack, Work};
 use nic::{Queue, RxHint};
 use shuffle::Shuffle;
 use sync::{StackGuard, StackLock};
-use sys::interrupt::Line;
 use units::{CoreId, Nanos};
 
 use crate::sched::Assist;
 
 /// Frames that others forwarded and remote syscalls that one lend, or one interrupt, works off at most.
 const LEND: usize = 16;
-/// A home that has polled within this span needs no help: it will see its frames sooner than we could.
+/// A home that was in its network layer within this span needs no help: it will see its frames sooner than we could.
 const FRESH: Nanos = Nanos::from_micros(5);
+/// Nor does one whose batch of short handlers began within this one: a full batch takes less.
+const BATCH: Nanos = Nanos::from_micros(50);
 /// How often a sleeping core looks round: what comes to a core that was not expected to be in application code for long wakes nobody.
 const LOOK_ROUND: Nanos = Nanos::from_millis(10);
 /// How often a core that lets go of a lock goes back for what was left for it meanwhile.
 const AGAIN: usize = 4;
+
+/// Interrupts a core, wherever it is. False: that failed.
+pub type Line = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// One core as the others see it.
 pub(crate) struct Station<Q> {
@@ -34,8 +38,8 @@ pub(crate) struct Station<Q> {
     in_app: AtomicU64,
     /// When it last polled.
     polled: AtomicU64,
-    /// Its handlers are short: it will be back sooner than it is worth to help.
-    short: AtomicBool,
+    /// How many connections go on a slip of its. More than one: its handlers are short, and it will be back sooner than it is worth to help.
+    each: AtomicU32,
     /// When its network layer has to run again.
     deadline: AtomicU64,
     /// How it is interrupted, once it runs.
@@ -48,8 +52,8 @@ pub(crate) struct Station<Q> {
     asleep: AtomicBool,
 }
 
-/// All cores of a dataplane.
-pub(crate) struct Crew<Q> {
+/// All cores of a dataplane, as they see each other. Public for those who model time ([`Crew::hold`] and what follows it).
+pub struct Crew<Q> {
     pub(crate) stations: Box<[Station<Q>]>,
     /// How many sleep, or are about to.
     asleep: AtomicU32,
@@ -74,7 +78,7 @@ impl<Q: Queue> Crew<Q> {
                 hint,
                 in_app: AtomicU64::new(0),
                 polled: AtomicU64::new(0),
-                short: AtomicBool::new(false),
+                each: AtomicU32::new(1),
                 deadline: AtomicU64::new(u64::MAX),
                 line: std::sync::OnceLock::new(),
                 interrupted: AtomicBool::new(false),
@@ -161,13 +165,57 @@ impl<Q: Queue> Crew<Q> {
     }
 }
 
+/// A network layer that somebody has.
+pub type Hold<'a, Q> = StackGuard<'a, Stack<Q>>;
+
+/// For those who model time. A call of an elastic thread takes none there; what it would have taken is let pass afterwards, while its network layer is held.
+impl<Q: Queue> Crew<Q> {
+    /// Takes the network layer of a core, if nobody has it.
+    pub fn hold(&self, core: usize) -> Option<Hold<'_, Q>> {
+        self.stations.get(core)?.stack.try_lock()
+    }
+
+    /// Lets go of the network layer of `core`, and carries out what was left for it meanwhile.
+    pub fn let_go(&self, core: usize, hold: Hold<'_, Q>, now: Nanos) {
+        if let Some(station) = self.stations.get(core) {
+            station.release(hold, now);
+        }
+    }
+
+    /// Whether a core other than `own` has something that `own`, which has nothing to do, could do in its stead.
+    pub fn needs(&self, own: usize, assist: Assist, now: Nanos) -> bool {
+        let other = |(i, s): (usize, &Station<Q>)| {
+            i != own
+                && (s.shuffle.offered() > 0
+                    || assist != Assist::None
+                        && s.needs_help(now)
+                        && (assist == Assist::Lend || s.in_app().is_some() && !s.interrupted.load(Relaxed)))
+        };
+        self.stations.iter().enumerate().any(other)
+    }
+
+    /// Has `core` interrupted by `line` from here on, where cores interrupt each other. Once.
+    pub fn listen(&self, core: usize, line: Line) {
+        if let Some(station) = self.stations.get(core) {
+            let _ = station.line.set(line);
+        }
+    }
+
+    /// The interrupt has come to `core`, which may be anywhere.
+    pub fn interrupted(&self, core: usize, now: Nanos) {
+        if let Some(station) = self.stations.get(core) {
+            station.on_interrupt(now);
+        }
+    }
+}
+
 impl<Q: Queue> Station<Q> {
     /// Which core this is.
     pub(crate) fn core(&self) -> CoreId {
         self.core
     }
 
-    /// The home is in its loop.
+    /// The home is in its loop, about to look at its network layer.
     #[inline]
     pub(crate) fn polls(&self, now: Nanos) {
         self.polled.store(now.0, Relaxed);
@@ -181,11 +229,11 @@ impl<Q: Queue> Station<Q> {
         }
     }
 
-    /// Whether its handlers are short.
+    /// How many connections go on a slip.
     #[inline]
-    pub(crate) fn is_short(&self, short: bool) {
-        if self.short.load(Relaxed) != short {
-            self.short.store(short, Relaxed);
+    pub(crate) fn sizes(&self, each: usize) {
+        if self.each.load(Relaxed) != each as u32 {
+            self.each.store(each as u32, Relaxed);
         }
     }
 
@@ -206,7 +254,8 @@ impl<Q: Queue> Station<Q> {
 
     /// It is back. An interrupt that comes from here on finds it in the dataplane.
     #[inline]
-    pub(crate) fn leaves(&self) {
+    pub(crate) fn leaves(&self, now: Nanos) {
+        self.polls(now);
         std::sync::atomic::compiler_fence(SeqCst);
         self.in_app.store(0, Relaxed);
         self.shared.metrics(self.core).app_since_ns.set(0);
@@ -261,9 +310,10 @@ impl<Q: Queue> Station<Q> {
 
     /// Whether its network layer has something to do and its home is not about to do it. A few loads, and the NIC's hint.
     pub(crate) fn needs_help(&self, now: Nanos) -> bool {
-        // Short handlers are waited for; so is a home that polls.
-        let waits = self.in_app().is_none() || self.short.load(Relaxed);
-        let away = !waits || now - Nanos(self.polled.load(Relaxed)) > FRESH;
+        let away = match self.in_app() {
+            None => now - Nanos(self.polled.load(Relaxed)) > FRESH,
+            Some(since) => self.each.load(Relaxed) <= 1 || now - since > BATCH,
+        };
         away && !self.stack.is_held()
             && (self.shuffle.has_returns()
                 || self.deadline.load(Relaxed) <= now.0
@@ -281,15 +331,10 @@ impl<Q: Queue> Station<Q> {
             stack.take_mail();
         }
         stack.run_timers(now, LEND);
-        let offered = stack.offer(usize::MAX);
+        let offered = stack.offer(usize::MAX, self.each.load(Relaxed) as usize);
         self.wrap_up(&mut stack, now);
         self.release(stack, now);
         Some(offered)
-    }
-
-    /// It can be interrupted from here on.
-    pub(crate) fn listen(&self, line: Line) {
-        let _ = self.line.set(line);
     }
 
     /// Interrupts it, unless an interrupt is under way already. Says whether one was sent.
@@ -298,18 +343,17 @@ impl<Q: Queue> Station<Q> {
         if self.interrupted.load(Relaxed) || self.interrupted.swap(true, Relaxed) {
             return false;
         }
-        line.raise()
+        line()
     }
 
     /// The interrupt handler, on the home's own thread: does nothing inside the dataplane (thesis section 3.4.5).
-    pub(crate) fn on_interrupt(&self) {
+    pub(crate) fn on_interrupt(&self, now: Nanos) {
         self.interrupted.store(false, Relaxed);
         if self.in_app().is_none() {
             return;
         }
         let metrics = self.shared.metrics(self.core);
         metrics.interrupts.inc();
-        let now = sys::clock::now();
         if self.shuffle.offered() > 0 {
             // There is enough to steal: no more frames now, but what came home leaves.
             self.collect(now);

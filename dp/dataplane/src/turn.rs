@@ -1,12 +1,14 @@
 //! One turn of an elastic thread: a bounded amount of work, run to completion.
 //!
 //! ```text
-//!   ingest     commands, at most B frames, protocols          under the StackLock
-//!   dispatch   at most B ready connections into the batch     under the StackLock
-//!   App::run   the application, through the gate              nothing held, nothing borrowed
-//!   complete   its syscalls, checked                          under the StackLock
-//!   egress     timers, transmit, doorbell                     under the StackLock
+//!   begin    ingest     commands, at most B frames, protocols          under the StackLock
+//!            dispatch   at most B ready connections into the batch     under the StackLock
+//!   run                 the application, through the gate              nothing held, nothing borrowed
+//!   resume   complete   its syscalls, checked                          under the StackLock
+//!            egress     timers, transmit, doorbell                     under the StackLock
 //! ```
+//!
+//! [`ElasticThread::turn`] is the three in a row. Who models time calls them one by one, and lets it pass in between.
 //!
 //! Adaptive bounded batching (thesis section 2.3.2): B is a bound, never a goal. Nothing waits to fill a batch: a turn takes what is
 //! there, so batches grow only while the core falls behind. A reply never waits behind the next receive batch.
@@ -14,8 +16,9 @@
 use std::sync::Arc;
 
 use mem::{Backing, MemError, Pool, Room};
-use netstack::{Batch, Metrics, Shared, Stack};
+use netstack::{Batch, Metrics, Shared, Stack, Work};
 use nic::Queue;
+use shuffle::Slip;
 use sync::StackGuard;
 use units::{CoreId, Nanos};
 
@@ -42,6 +45,52 @@ pub struct Turn {
     pub deadline: Nanos,
 }
 
+/// How a turn goes on.
+#[derive(Debug)]
+pub enum Step {
+    /// With application code: [`ElasticThread::run`], then [`ElasticThread::resume`].
+    Run(Call),
+    /// Not at all.
+    End(Turn),
+}
+
+/// Work for the application, taken out of the dataplane: no core holds anything for its sake, however long it takes.
+#[derive(Debug)]
+pub struct Call {
+    pub(crate) work: Work,
+    pub(crate) origin: Origin,
+    /// What the turn has come to so far.
+    pub(crate) turn: Turn,
+}
+
+/// Where a call's work came from, and goes back to.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// The own network layer, in IX mode.
+    Ix,
+    /// The own network layer.
+    Home(Slip),
+    /// Another core's.
+    Stolen { victim: usize, slip: Slip },
+}
+
+impl Call {
+    /// Connections and datagrams in it.
+    pub fn len(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Whether there is none: the application is run by the clock.
+    pub fn is_empty(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// Which core's it is, if it was stolen.
+    pub fn stolen_from(&self) -> Option<usize> {
+        if let Origin::Stolen { victim, .. } = self.origin { Some(victim) } else { None }
+    }
+}
+
 /// An elastic thread: its stack behind the lock, and the state of the executing thread beside it.
 pub struct ElasticThread<Q: Queue> {
     shared: Arc<Shared>,
@@ -51,8 +100,8 @@ pub struct ElasticThread<Q: Queue> {
     sched: Sched,
     /// Transmit buffers for whatever application code this thread runs.
     pub(crate) arena: Pool,
-    /// In IX mode.
-    batch: Batch,
+    /// In IX mode; with the application while that runs.
+    batch: Option<Work>,
     pub(crate) bound: usize,
     pub(crate) pace: Pace,
     pub(crate) dice: Dice,
@@ -84,7 +133,7 @@ impl<Q: Queue> ElasticThread<Q> {
             own,
             sched,
             arena: Pool::new(Room::Exchange, shared.config().pools.tx, TX_BUFFER)?,
-            batch: Batch::new(bound),
+            batch: Some(Box::new(Batch::new(bound))),
             bound,
             pace: Pace::unknown(),
             dice: Dice::new(own as u32 + 1),
@@ -105,6 +154,11 @@ impl<Q: Queue> ElasticThread<Q> {
     /// How its core is scheduled.
     pub fn sched(&self) -> Sched {
         self.sched
+    }
+
+    /// All cores.
+    pub fn crew_mates(&self) -> &Arc<Crew<Q>> {
+        &self.crew
     }
 
     /// What all cores share.
@@ -130,84 +184,105 @@ impl<Q: Queue> ElasticThread<Q> {
     /// Lets the application open connections before the first turn.
     pub fn start(&mut self, now: Nanos, app: &mut impl App) {
         // A batch of its own: an application may open more connections now than it ever answers in a turn.
-        let turns = std::mem::replace(&mut self.batch, Batch::new(START));
-        app.start(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
-        self.complete(now, app);
-        self.batch = turns;
+        let mut batch = Batch::new(START);
+        app.start(&mut BatchView::new(&mut batch, &mut self.arena, now));
+        self.complete(now, &mut batch, app);
         self.egress(now);
     }
 
-    /// One turn. `clock` is read again after the application has run.
+    /// One turn. `clock` is read again before and after the application runs.
     pub fn turn(&mut self, now: Nanos, clock: impl Fn() -> Nanos, app: &mut impl App) -> Turn {
+        match self.begin(now, app.wake_at()) {
+            Step::End(turn) => turn,
+            Step::Run(mut call) => {
+                self.run(&mut call, clock(), app);
+                self.resume(call, clock(), app)
+            }
+        }
+    }
+
+    /// The turn up to application code. `wake_at` is the application's ([`App::wake_at`]).
+    pub fn begin(&mut self, now: Nanos, wake_at: Nanos) -> Step {
         match self.sched {
-            Sched::Ix => self.turn_ix(now, &clock, app),
             // Alone there is nobody to offer to.
-            Sched::Zygos(_) if self.crew.stations.len() == 1 => self.turn_ix(now, &clock, app),
-            Sched::Zygos(assist) => self.turn_zygos(assist, now, &clock, app),
+            Sched::Zygos(assist) if self.crew.stations.len() > 1 => self.begin_zygos(assist, now),
+            _ => self.begin_ix(now, wake_at),
         }
     }
 
-    /// In IX mode everything that became ready goes through the application in one batch.
-    fn turn_ix(&mut self, now: Nanos, clock: &impl Fn() -> Nanos, app: &mut impl App) -> Turn {
-        let mut work = self.ingest(now);
-        let mut after = now;
-        let dispatched = self.dispatch(self.bound);
-        let due = dispatched > 0 || app.wake_at() <= now;
-        if due {
-            work += dispatched;
-            let station = &self.crew.stations[self.own];
-            station.enters(now);
-            app.run(&mut BatchView::new(&mut self.batch, &mut self.arena, now));
-            station.leaves();
-            after = clock();
-            self.judge(after - now);
-            self.complete(after, app);
-        }
-        let deadline = self.egress(after).min(app.wake_at());
-        Turn { work, deadline }
+    /// Runs the application on `call`. Nothing is locked meanwhile, and others see that we are away, until [`ElasticThread::resume`].
+    pub fn run(&mut self, call: &mut Call, now: Nanos, app: &mut impl App) {
+        self.crew.stations[self.own].enters(now);
+        app.run(&mut BatchView::new(&mut call.work, &mut self.arena, now));
     }
 
-    /// Counts an application call that took too long.
-    pub(crate) fn judge(&self, took: Nanos) {
+    /// The turn from there on: `now` is when the application returned.
+    pub fn resume(&mut self, call: Call, now: Nanos, app: &mut impl App) -> Turn {
+        let station = &self.crew.stations[self.own];
+        let took = now - station.in_app().unwrap_or(now);
+        station.leaves(now);
         if took > NON_RESPONSIVE {
             self.metrics().non_responsive.inc();
         }
+        let Call { mut work, origin, turn } = call;
+        let deadline = match origin {
+            Origin::Ix => {
+                self.complete(now, &mut work, app);
+                self.batch = Some(work);
+                self.egress(now).min(app.wake_at())
+            }
+            Origin::Home(slip) => self.hand_in(slip, work, now, took),
+            Origin::Stolen { victim, slip } => {
+                self.bring_back(victim, slip, work, now, took);
+                turn.deadline
+            }
+        };
+        Turn { deadline, ..turn }
     }
 
-    /// Takes in what has come: at most B frames, what other cores forwarded, messages. Returns the amount of work.
-    pub fn ingest(&mut self, now: Nanos) -> usize {
-        self.stack().map_or(0, |mut s| s.ingest(now, self.bound).work)
+    /// In IX mode everything that became ready goes through the application in one batch.
+    fn begin_ix(&mut self, now: Nanos, wake_at: Nanos) -> Step {
+        let mut work = self.stack().map_or(0, |mut s| s.ingest(now, self.bound).work);
+        let dispatched = self.dispatch();
+        if (dispatched > 0 || wake_at <= now)
+            && let Some(batch) = self.batch.take()
+        {
+            work += dispatched;
+            return Step::Run(Call { work: batch, origin: Origin::Ix, turn: Turn { work, deadline: now } });
+        }
+        Step::End(Turn { work, deadline: self.egress(now).min(wake_at) })
     }
 
-    /// Moves at most `max` ready connections into the batch. Returns how many, datagrams included.
-    pub fn dispatch(&mut self, max: usize) -> usize {
+    /// Moves ready connections into the batch, up to its bound. Returns how many, datagrams included.
+    fn dispatch(&mut self) -> usize {
         let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else { return 0 };
         if stack.ready() == 0 {
             return 0;
         }
-        let n = stack.dispatch(max, &mut self.batch);
+        let Some(batch) = &mut self.batch else { return 0 };
+        let n = stack.dispatch(self.bound, batch);
         stack.metrics().batches.inc();
         stack.metrics().batch_conns.add(n as u64);
         n
     }
 
-    /// Carries out the batch's syscalls and takes its connections back.
-    pub fn complete(&mut self, now: Nanos, app: &mut impl App) {
+    /// Carries out a batch's syscalls and takes its connections back.
+    fn complete(&mut self, now: Nanos, batch: &mut Batch, app: &mut impl App) {
         // At start, and in IX mode, nobody else takes the lock for longer than a pass.
         loop {
             let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else {
                 std::hint::spin_loop();
                 continue;
             };
-            stack.complete(now, &mut self.batch);
+            stack.complete(now, batch);
             break;
         }
-        app.returned(&self.batch);
-        self.batch.clear();
+        app.returned(batch);
+        batch.clear();
     }
 
     /// Transmits. Returns the instant by which the thread must turn again; `now` itself when more is ready already.
-    pub fn egress(&mut self, now: Nanos) -> Nanos {
+    fn egress(&mut self, now: Nanos) -> Nanos {
         let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else { return now };
         let deadline = stack.egress(now, &mut self.arena);
         if stack.ready() > 0 { now } else { deadline }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   home pass     remote syscalls, frames, messages; a batch is drawn, what else is ready is offered     under the own StackLock
-//!   App::run      the batch; the lock is free meanwhile, for whoever lends himself                       nothing held
+//!   run           the batch; the lock is free meanwhile, for whoever lends himself                       nothing held
 //!   hand in       its syscalls carried out, transmit; or, if the lock is taken, left for its holder      under the own StackLock
 //!
 //!   nothing of its own to do:
@@ -12,14 +12,13 @@
 //!
 //! Nobody waits for a StackLock. A home that finds its own taken runs what it had offered, as a thief of its own queue.
 
-use netstack::Work;
+use netstack::{NARROW_MAX, Work};
 use nic::Queue;
 use shuffle::{Slip, Take};
 use units::Nanos;
 
-use crate::sched::Assist;
-use crate::turn::{ElasticThread, Turn};
-use crate::view::{App, BatchView};
+use crate::sched::{Assist, Sched};
+use crate::turn::{Call, ElasticThread, Origin, Step, Turn};
 
 /// Remote syscalls that a home pass works off.
 const RETURNS: usize = 64;
@@ -27,31 +26,27 @@ const RETURNS: usize = 64;
 const QUANTUM: Nanos = Nanos::from_micros(5);
 /// The same while no core is idle.
 const LONG_QUANTUM: Nanos = Nanos::from_micros(20);
-/// Per core, how much is on offer while handlers are short: whoever is idle takes one at a time.
+/// Per core, how many slips are on offer while handlers are short: whoever is idle takes one at a time.
 const FEW: usize = 2;
 /// With handlers this long a core that enters application code has a sleeping one watch its queue.
 const WORTH_WAKING: Nanos = Nanos::from_micros(20);
 
 impl<Q: Queue> ElasticThread<Q> {
-    /// One turn in ZygOS mode.
-    pub(crate) fn turn_zygos(
-        &mut self,
-        assist: Assist,
-        now: Nanos,
-        clock: &impl Fn() -> Nanos,
-        app: &mut impl App,
-    ) -> Turn {
-        let (mut work, drawn, mut deadline) = self.home_pass(now);
-        if let Some((slip, batch)) = drawn {
-            let n = batch.len();
-            work += n;
-            let (batch, after) = self.run(batch, clock, app);
-            deadline = self.hand_in(slip, batch, after);
-        } else if work == 0 {
-            work = self.help(assist, now, clock, app);
+    /// The turn in ZygOS mode, up to application code.
+    pub(crate) fn begin_zygos(&mut self, assist: Assist, now: Nanos) -> Step {
+        let (mut work, drawn, deadline) = self.home_pass(now);
+        let mut found = drawn.map(|(slip, batch)| (Origin::Home(slip), batch));
+        if found.is_none() && work == 0 {
+            (work, found) = self.help(assist, now);
         }
-        self.crew.stations[self.own].is_idle(work == 0);
-        Turn { work, deadline }
+        let station = &self.crew.stations[self.own];
+        let Some((origin, batch)) = found else {
+            station.is_idle(work == 0);
+            return Step::End(Turn { work, deadline });
+        };
+        station.is_idle(false);
+        let turn = Turn { work: work + batch.len(), deadline };
+        Step::Run(Call { work: batch, origin, turn })
     }
 
     /// The first half of a turn: everything that needs the own network layer. Answers the work done, a batch to run, and when to
@@ -74,7 +69,7 @@ impl<Q: Queue> ElasticThread<Q> {
         let quantum = if short && !crew.anybody_idle(*own) { LONG_QUANTUM } else { QUANTUM };
         let drawn = stack.draw(self.pace.batch(quantum, *bound));
         let most = if short { FEW * crew.stations.len() } else { usize::MAX };
-        let offered = if drawn.is_some() { stack.offer(most) } else { 0 };
+        let offered = if drawn.is_some() { stack.offer(most, self.pace.each()) } else { 0 };
         // Answers leave before long application code, not after it; and whatever timers and acknowledgments ask for.
         let deadline = if drawn.is_none() || returned > 0 || !short {
             let deadline = stack.egress(now, arena);
@@ -97,25 +92,18 @@ impl<Q: Queue> ElasticThread<Q> {
         (work, drawn, deadline)
     }
 
-    /// Runs application code: nothing is locked meanwhile, and others see that we are away.
-    fn run(&mut self, mut work: Work, clock: &impl Fn() -> Nanos, app: &mut impl App) -> (Work, Nanos) {
-        // The pass before it took its time, and how long handlers take is what batches are made by.
-        let begin = clock();
+    /// What handlers took, for the size of the next batch.
+    fn learn(&mut self, n: usize, took: Nanos) {
+        self.pace.learn(n, took);
         let station = &self.crew.stations[self.own];
-        station.enters(begin);
-        let n = work.len();
-        app.run(&mut BatchView::new(&mut work, &mut self.arena, begin));
-        station.leaves();
+        station.sizes(self.pace.each());
         station.forgives();
-        let after = clock();
-        self.judge(after - begin);
-        self.pace.learn(n, after - begin);
-        station.is_short(self.pace.short());
-        (work, after)
     }
 
-    /// The second half: the batch's syscalls, and everything out. If somebody else is at our network layer, he sees to them.
-    fn hand_in(&mut self, slip: Slip, work: Work, now: Nanos) -> Nanos {
+    /// The second half: the batch's syscalls, and everything out. If somebody else is at our network layer, he sees to them. Returns when to
+    /// turn again.
+    pub(crate) fn hand_in(&mut self, slip: Slip, work: Work, now: Nanos, took: Nanos) -> Nanos {
+        self.learn(work.len(), took);
         let ElasticThread { crew, own, arena, .. } = self;
         let station = &crew.stations[*own];
         let Some(mut stack) = station.stack.try_lock() else {
@@ -131,18 +119,15 @@ impl<Q: Queue> ElasticThread<Q> {
         deadline
     }
 
-    /// Nothing of our own to do: works for others. Returns how much.
-    fn help(&mut self, assist: Assist, now: Nanos, clock: &impl Fn() -> Nanos, app: &mut impl App) -> usize {
+    /// Nothing of our own to do: works for others. Returns how much was done, and what is to be run for them.
+    fn help(&mut self, assist: Assist, now: Nanos) -> (usize, Option<(Origin, Work)>) {
         let n = self.crew.stations.len();
-        if n == 1 {
-            return 0;
-        }
         let first = self.dice.roll(n);
         let own = self.own;
         let victims = (first..n).chain(0..first).filter(move |v| *v != own);
         for victim in victims.clone() {
-            if self.steal(victim, assist, clock, app) {
-                return 1;
+            if let Some(loot) = self.steal(victim) {
+                return (0, Some(loot));
             }
         }
         for victim in victims {
@@ -152,41 +137,47 @@ impl<Q: Queue> ElasticThread<Q> {
             }
             match assist {
                 Assist::None => {}
-                Assist::Ipi => {
-                    // One that is not in application code will see for itself.
-                    if station.in_app().is_some() && station.interrupt() {
-                        self.metrics().interrupts_sent.inc();
-                    }
-                }
+                Assist::Ipi => self.interrupt(victim),
                 Assist::Lend => {
                     if let Some(offered) = station.pass(now, true) {
                         self.metrics().lends.inc();
                         if offered > 1 {
                             self.crew.wake_somebody();
                         }
-                        return 1 + usize::from(self.steal(victim, assist, clock, app));
+                        return (1, self.steal(victim));
                     }
                 }
             }
         }
-        0
+        (0, None)
     }
 
-    /// Runs what `victim` offers first, if anything, and gives it back.
-    fn steal(&mut self, victim: usize, assist: Assist, clock: &impl Fn() -> Nanos, app: &mut impl App) -> bool {
-        let Take::One(slip, work) = self.crew.stations[victim].shuffle.take() else { return false };
+    /// Takes what `victim` offers first, if anything.
+    fn steal(&mut self, victim: usize) -> Option<(Origin, Work)> {
+        let Take::One(slip, work) = self.crew.stations[victim].shuffle.take() else { return None };
         self.metrics().steals.inc();
-        let (work, after) = self.run(work, clock, app);
+        Some((Origin::Stolen { victim, slip }, work))
+    }
+
+    /// Gives stolen work back to its home, which has to see to its syscalls.
+    pub(crate) fn bring_back(&mut self, victim: usize, slip: Slip, work: Work, now: Nanos, took: Nanos) {
+        self.learn(work.len(), took);
+        let lends = self.sched() == Sched::Zygos(Assist::Lend);
         let station = &self.crew.stations[victim];
-        station.give_back(slip, work, after, assist == Assist::Lend);
-        if assist == Assist::Ipi && station.in_app().is_some() {
-            if station.interrupt() {
-                self.metrics().interrupts_sent.inc();
-            }
-        } else if assist != Assist::Lend {
-            self.shared().wake(station.core());
+        station.give_back(slip, work, now, lends);
+        match self.sched() {
+            Sched::Zygos(Assist::Ipi) if station.in_app().is_some() => self.interrupt(victim),
+            _ if !lends => self.shared().wake(station.core()),
+            _ => {}
         }
-        true
+    }
+
+    /// Makes a core that is in application code see to its network layer. One that is not will see for itself.
+    fn interrupt(&self, victim: usize) {
+        let station = &self.crew.stations[victim];
+        if station.in_app().is_some() && station.interrupt() {
+            self.metrics().interrupts_sent.inc();
+        }
     }
 }
 
@@ -212,9 +203,14 @@ impl Pace {
         (quantum.0 / self.mean.0.max(1)).clamp(1, bound as u64) as usize
     }
 
-    /// Whether several may.
+    /// Connections that share what a thief takes.
+    fn each(&self) -> usize {
+        self.batch(QUANTUM, NARROW_MAX)
+    }
+
+    /// Whether several do.
     fn short(&self) -> bool {
-        2 * self.mean.0 <= QUANTUM.0
+        self.each() > 1
     }
 }
 

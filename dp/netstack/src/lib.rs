@@ -44,5 +44,5 @@ pub use drop_reason::DropReason;
 pub use flow_group::CONN_BYTES;
 pub use metrics::Metrics;
 pub use shared::{PostError, Shared};
-pub use slips::Work;
+pub use slips::{NARROW_MAX, Work};
 pub use stack::{Progress, Stack};

@@ -1,8 +1,8 @@
 //! The stack's side of the shuffle layer: filling slips with ready connections, offering them, and carrying out what comes home.
 //!
 //! All of it runs under the stack's lock, whoever holds it: the home core, a core that lends itself, or the interrupt handler. A *narrow* slip
-//! has one connection (or one datagram) and is what others may steal. A *wide* one is the home's own batch: short handlers are not
-//! worth a crossing each. A wide slip is never offered, but comes home like the others when its home finds its lock taken.
+//! is what others may steal: one connection (or one datagram), or a few whose handlers are short, for these are not worth a crossing each.
+//! A *wide* one is the home's own batch. It is never offered, but comes home like the others when its home finds its lock taken.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,8 +16,10 @@ use crate::batch::{Batch, Pending};
 use crate::flow_group::ConnId;
 use crate::stack::Stack;
 
-/// Connections that may be offered, running or on their way home at once, per core. Others wait in the ready queue.
+/// Slips that may be offered, running or on their way home at once, per core. Other connections wait in the ready queue.
 const NARROW: usize = 256;
+/// Connections on one of them.
+pub const NARROW_MAX: usize = 8;
 /// The home's own batches: one runs, and others may be on their way home while its lock is taken.
 const WIDE: usize = 4;
 
@@ -36,7 +38,9 @@ pub(crate) struct Slips {
 impl Slips {
     /// The slips of a core whose own batches have up to `bound` connections.
     pub(crate) fn new(bound: usize) -> Slips {
-        let all = (0..NARROW + WIDE).map(|n| Box::new(Batch::new(if n < NARROW { 1 } else { bound })));
+        // The last narrow slip that a batch takes in may take it past its bound.
+        let room = |n| if n < NARROW { NARROW_MAX } else { bound + NARROW_MAX };
+        let all = (0..NARROW + WIDE).map(|n| Box::new(Batch::new(room(n))));
         let (shuffle, mut narrow) = Shuffle::new(all);
         let wide = narrow.split_off(NARROW);
         Slips { shuffle: Arc::new(shuffle), narrow, wide, back: VecDeque::with_capacity(NARROW + WIDE) }
@@ -49,8 +53,9 @@ impl<Q: Queue> Stack<Q> {
         &self.slips.shuffle
     }
 
-    /// Offers what is ready, until `most` are on offer or slips run out. Returns how many are new.
-    pub fn offer(&mut self, most: usize) -> usize {
+    /// Offers what is ready, up to `each` connections (at most [`NARROW_MAX`]) on a slip, until `most` slips are on offer or none is free.
+    /// Returns how many are new.
+    pub fn offer(&mut self, most: usize, each: usize) -> usize {
         let mut n = 0;
         for _ in self.slips.shuffle.offered()..most {
             if self.ready() == 0 {
@@ -59,7 +64,7 @@ impl<Q: Queue> Stack<Q> {
             let Some(slip) = self.slips.narrow.pop() else { break };
             // Taken out while it is filled, for both are this stack's.
             let Some(mut work) = self.slips.shuffle.lift(slip) else { continue };
-            let filled = self.dispatch(1, &mut work);
+            let filled = self.dispatch(each.clamp(1, NARROW_MAX), &mut work);
             self.slips.shuffle.put(slip, work);
             if filled == 0 {
                 self.slips.narrow.push(slip);

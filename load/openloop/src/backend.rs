@@ -56,7 +56,13 @@ impl OpenLoop {
         let queues = (0..).zip(deal(config)?).zip(&desks).map(|((index, conns), desk)| {
             let asker = Asker::new(&config.workload, stream(config.seed, index, Purpose::Requests));
             let picks = stream(config.seed, index, Purpose::Connections);
-            OpenLoopQueue::new(caps.clone(), Arc::clone(desk), Flows::new(net, conns, asker), picks)
+            OpenLoopQueue::new(
+                caps.clone(),
+                config.clock.clone(),
+                Arc::clone(desk),
+                Flows::new(net, conns, asker),
+                picks,
+            )
         });
         let nic = OpenLoop { queues: queues.collect(), count: config.queues };
         Ok((nic, Director::new(config, desks)))

@@ -1,4 +1,5 @@
 use requests::Workload;
+use sys::clock::Clock;
 use units::Nanos;
 use wire::{Ipv4Addr, Mac};
 
@@ -21,7 +22,7 @@ pub struct Host {
 }
 
 /// What the NIC is to be: fixed for its life, but for the workload ([`Director::ask`](crate::Director::ask)).
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Queue pairs, one per elastic thread: 1 to 64.
     pub queues: u16,
@@ -39,6 +40,8 @@ pub struct Config {
     pub addresses: u16,
     /// Where the random numbers begin.
     pub seed: u64,
+    /// By which requests are due and replies are timed.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -53,6 +56,7 @@ impl Config {
             client: Host { mac: Mac::local(3), ip: Ipv4Addr::new(198, 18, 0, 3) },
             addresses: 1,
             seed: 1,
+            clock: Clock::Machine,
         }
     }
 

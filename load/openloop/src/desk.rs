@@ -59,6 +59,8 @@ impl Desk {
         let number = self.orders.load(Ordering::Relaxed) + 1;
         slots.order = Some((number, order));
         (slots.done, slots.halt) = (None, false);
+        // Whoever looks whether there is something to do here is to look closer.
+        self.set_due(Nanos::ZERO);
         self.orders.store(number, Ordering::Release);
         number
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use draw::{Arrivals, Gaps, MAX_RATE, MIN_RATE, Pattern, Purpose, stream};
 use load::{Outcome, Recorder};
 use requests::{Asker, Workload};
-use sys::clock;
+use sys::clock::Clock;
 use units::Nanos;
 
 use crate::config::{Config, OpenLoopError, check_workload};
@@ -84,16 +84,111 @@ pub struct Director {
 struct Inner {
     desks: Vec<Arc<Desk>>,
     config: Mutex<Config>,
+    clock: Clock,
     halt: AtomicBool,
 }
 
 impl Director {
     pub(crate) fn new(config: &Config, desks: Vec<Arc<Desk>>) -> Director {
-        Director { inner: Arc::new(Inner { desks, config: Mutex::new(config.clone()), halt: AtomicBool::new(false) }) }
+        Director {
+            inner: Arc::new(Inner {
+                desks,
+                config: Mutex::new(config.clone()),
+                clock: config.clock.clone(),
+                halt: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The same, for a world in which time is modelled: instead of sleeping, its calls call `pump`, which has to move that world on by a step. What is
+    /// ordered is seen by a queue when it is polled next ([`nic::Queue::rx_hint`] says so).
+    pub fn by_hand<'a>(&'a self, pump: &'a mut dyn FnMut()) -> Hand<'a> {
+        Hand { inner: &self.inner, pump: Some(pump) }
+    }
+
+    fn hand(&self) -> Hand<'_> {
+        Hand { inner: &self.inner, pump: None }
+    }
+
+    /// As [`Hand::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect(&self, patience: Nanos) -> Result<(), OpenLoopError> {
+        self.hand().connect(patience)
+    }
+
+    /// Connections that are open, as of the last call that opened or ended some.
+    pub fn connected(&self) -> u32 {
+        self.inner.connected()
+    }
+
+    /// As [`Hand::preload`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn preload(&self, patience: Nanos) -> Result<(), OpenLoopError> {
+        self.hand().preload(patience)
+    }
+
+    /// As [`Hand::ask`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask(&self, workload: &Workload) -> Result<(), OpenLoopError> {
+        self.hand().ask(workload)
+    }
+
+    /// As [`Hand::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run(&self, drive: &Drive) -> Result<Outcome, OpenLoopError> {
+        self.hand().run(drive)
+    }
+
+    /// As [`Hand::run_watched`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_watched(&self, drive: &Drive, meanwhile: impl FnOnce(Nanos)) -> Result<Outcome, OpenLoopError> {
+        self.hand().run_watched(drive, meanwhile)
+    }
+
+    /// As [`Hand::hang_up`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hang_up(&self, patience: Nanos) -> Result<(), OpenLoopError> {
+        self.hand().hang_up(patience)
+    }
+
+    /// Ends early what another thread is waiting for.
+    pub fn halt(&self) {
+        self.inner.halt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn connected(&self) -> u32 {
+        self.desks.iter().map(|d| d.open.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A [`Director`] at work.
+pub struct Hand<'a> {
+    inner: &'a Inner,
+    /// What is done instead of sleeping.
+    pump: Option<&'a mut dyn FnMut()>,
+}
+
+impl<'a> Hand<'a> {
+    fn now(&self) -> Nanos {
+        self.inner.clock.now()
     }
 
     /// The right to direct.
-    fn turn(&self) -> MutexGuard<'_, Config> {
+    fn turn(&self) -> MutexGuard<'a, Config> {
         let config = self.inner.config.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.halt.store(false, Ordering::Relaxed);
         config
@@ -103,16 +198,17 @@ impl Director {
     ///
     /// # Errors
     /// Not all were open after `patience`; the dataplane has ended; somebody asked for the end.
-    pub fn connect(&self, patience: Nanos) -> Result<(), OpenLoopError> {
-        self.connect_all(&self.turn(), patience)
+    pub fn connect(&mut self, patience: Nanos) -> Result<(), OpenLoopError> {
+        let config = self.turn();
+        self.connect_all(&config, patience)
     }
 
-    fn connect_all(&self, config: &Config, patience: Nanos) -> Result<(), OpenLoopError> {
-        match self.all(|_| Order::Connect, clock::now() + patience) {
+    fn connect_all(&mut self, config: &Config, patience: Nanos) -> Result<(), OpenLoopError> {
+        match self.all(|_| Order::Connect, self.now() + patience) {
             Ok(_) => Ok(()),
             Err(OpenLoopError::Silent(queue)) => {
                 let refused: u64 = self.inner.desks.iter().map(|d| d.refused.load(Ordering::Relaxed)).sum();
-                let (open, wanted) = (self.connected(), config.per_queue() * u32::from(config.queues));
+                let (open, wanted) = (self.inner.connected(), config.per_queue() * u32::from(config.queues));
                 if open == wanted {
                     return Err(OpenLoopError::Silent(queue));
                 }
@@ -122,23 +218,18 @@ impl Director {
         }
     }
 
-    /// Connections that are open, as of the last call that opened or ended some.
-    pub fn connected(&self) -> u32 {
-        self.inner.desks.iter().map(|d| d.open.load(Ordering::Relaxed)).sum()
-    }
-
     /// Stores all records of the workload, in a closed loop, and waits until the server has said so for each; nothing to do for workloads
     /// without.
     ///
     /// # Errors
-    /// One was refused; not all were stored within `patience`; as [`Director::connect`].
-    pub fn preload(&self, patience: Nanos) -> Result<(), OpenLoopError> {
+    /// One was refused; not all were stored within `patience`; as [`Hand::connect`].
+    pub fn preload(&mut self, patience: Nanos) -> Result<(), OpenLoopError> {
         let config = self.turn();
         let records = match &config.workload {
             Workload::Kv(kv) => kv.records,
             Workload::Echo(_) | Workload::Spin(_) => return Ok(()),
         };
-        let give_up = clock::now() + patience;
+        let give_up = self.now() + patience;
         self.connect_all(&config, patience)?;
         let of = self.inner.desks.len() as u64;
         let edge = |i: usize| (u64::from(records) * i as u64 / of) as u32;
@@ -163,12 +254,12 @@ impl Director {
     /// Asks something else from the next run on, over the same connections. Takes a few milliseconds.
     ///
     /// # Errors
-    /// The workload makes no sense; as [`Director::connect`].
-    pub fn ask(&self, workload: &Workload) -> Result<(), OpenLoopError> {
+    /// The workload makes no sense; as [`Hand::connect`].
+    pub fn ask(&mut self, workload: &Workload) -> Result<(), OpenLoopError> {
         check_workload(workload)?;
         let mut config = self.turn();
         let asker = |i| Order::Ask(Box::new(Asker::new(workload, stream(config.seed, i as u32, Purpose::Requests))));
-        self.all(asker, clock::now() + GRACE)?;
+        self.all(asker, self.now() + GRACE)?;
         config.workload = workload.clone();
         Ok(())
     }
@@ -177,8 +268,8 @@ impl Director {
     /// ([`Director::halt`], or the wish of the process to stop) is told by the outcome.
     ///
     /// # Errors
-    /// The stretch makes no sense; as [`Director::connect`].
-    pub fn run(&self, drive: &Drive) -> Result<Outcome, OpenLoopError> {
+    /// The stretch makes no sense; as [`Hand::connect`].
+    pub fn run(&mut self, drive: &Drive) -> Result<Outcome, OpenLoopError> {
         self.run_watched(drive, |_| ())
     }
 
@@ -186,8 +277,8 @@ impl Director {
     /// it takes beyond the stretch is waited for.
     ///
     /// # Errors
-    /// As [`Director::run`].
-    pub fn run_watched(&self, drive: &Drive, meanwhile: impl FnOnce(Nanos)) -> Result<Outcome, OpenLoopError> {
+    /// As [`Hand::run`].
+    pub fn run_watched(&mut self, drive: &Drive, meanwhile: impl FnOnce(Nanos)) -> Result<Outcome, OpenLoopError> {
         drive.check()?;
         let config = self.turn();
         self.connect_all(&config, drive.patience.max(GRACE))?;
@@ -199,7 +290,7 @@ impl Director {
             let most = (expected + 6.0 * expected.sqrt() + 64.0).min(EACH_MAX as f64) as usize;
             recorders.iter_mut().for_each(|r| r.keep_each(most));
         }
-        let start = clock::now() + LEAD;
+        let start = self.now() + LEAD;
         let (share, span) = (1.0 / recorders.len() as f64, drive.warmup + drive.window);
         let pattern = Pattern::constant(drive.rate);
         let give_up = start + span + drive.patience;
@@ -230,25 +321,20 @@ impl Director {
     /// Ends all connections with a reset and opens none any more.
     ///
     /// # Errors
-    /// As [`Director::connect`].
-    pub fn hang_up(&self, patience: Nanos) -> Result<(), OpenLoopError> {
+    /// As [`Hand::connect`].
+    pub fn hang_up(&mut self, patience: Nanos) -> Result<(), OpenLoopError> {
         let _turn = self.turn();
-        self.all(|_| Order::HangUp, clock::now() + patience).map(drop)
-    }
-
-    /// Ends early what another thread is waiting for.
-    pub fn halt(&self) {
-        self.inner.halt.store(true, Ordering::Relaxed);
+        self.all(|_| Order::HangUp, self.now() + patience).map(drop)
     }
 
     /// Gives each queue its order and waits for all answers, until `until`.
-    fn all(&self, order: impl FnMut(usize) -> Order, until: Nanos) -> Result<Vec<Done>, OpenLoopError> {
+    fn all(&mut self, order: impl FnMut(usize) -> Order, until: Nanos) -> Result<Vec<Done>, OpenLoopError> {
         self.all_while(order, until, || ())
     }
 
     /// The same; `meanwhile` is called between the two.
     fn all_while(
-        &self,
+        &mut self,
         mut order: impl FnMut(usize) -> Order,
         until: Nanos,
         meanwhile: impl FnOnce(),
@@ -262,12 +348,13 @@ impl Director {
         let mut halted = false;
         for (i, (desk, number)) in desks.iter().zip(numbers).enumerate() {
             loop {
-                let now = clock::now();
-                match desk.wait(number, LOOK.min(until - now)) {
+                let now = self.now();
+                let patience = if self.pump.is_some() { Nanos::ZERO } else { LOOK.min(until - now) };
+                match desk.wait(number, patience) {
                     Some(Ok(answer)) => break done.push(answer),
                     Some(Err(Gone)) => return Err(OpenLoopError::Gone(i)),
                     None if now >= until => return Err(OpenLoopError::Silent(i)),
-                    None => {}
+                    None => self.pump.as_mut().map_or((), |pump| pump()),
                 }
                 if !halted && (sys::stop::requested() || self.inner.halt.load(Ordering::Relaxed)) {
                     if !work {

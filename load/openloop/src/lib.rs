@@ -60,7 +60,7 @@ mod slab;
 pub use backend::OpenLoop;
 pub use config::{Config, ConfigError, Host, OpenLoopError};
 pub use cost::{Cost, cost};
-pub use director::{Director, Drive};
+pub use director::{Director, Drive, Hand};
 pub use draw;
 pub use load::Outcome;
 pub use queue::OpenLoopQueue;

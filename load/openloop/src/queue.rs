@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use draw::Rng;
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 use rand::Rng as _;
-use sys::clock;
+use sys::clock::Clock;
 use units::Nanos;
 use wire::{arp, ethernet, ipv4, tcp};
 
@@ -28,6 +28,7 @@ enum Stage {
 /// A queue pair whose receive side makes requests, and whose transmit side takes the replies' times.
 pub struct OpenLoopQueue {
     caps: Caps,
+    clock: Clock,
     counters: QueueCounters,
     desk: Arc<Desk>,
     /// Orders seen so far.
@@ -44,11 +45,12 @@ pub struct OpenLoopQueue {
 }
 
 impl OpenLoopQueue {
-    pub(crate) fn new(caps: Caps, desk: Arc<Desk>, flows: Flows, picks: Rng) -> OpenLoopQueue {
+    pub(crate) fn new(caps: Caps, clock: Clock, desk: Arc<Desk>, flows: Flows, picks: Rng) -> OpenLoopQueue {
         let joined = Vec::with_capacity(2048);
         desk.set_due(Nanos::MAX);
         OpenLoopQueue {
             caps,
+            clock,
             counters: QueueCounters::default(),
             desk,
             seen: 0,
@@ -66,6 +68,8 @@ impl OpenLoopQueue {
     #[cold]
     fn look_at_desk(&mut self, now: Nanos) {
         let Some(Post { order, halt }) = self.desk.take(&mut self.seen) else { return };
+        // As the desk has it.
+        self.due = Nanos::ZERO;
         if halt && let Stage::Working(_, job) = &mut self.stage {
             job.cut(now);
         }
@@ -191,7 +195,7 @@ impl OpenLoopQueue {
             self.counters.tx_errors += 1;
             return;
         };
-        let OpenLoopQueue { flows, stage, joined, counters, .. } = self;
+        let OpenLoopQueue { flows, stage, joined, counters, clock, .. } = self;
         let Some(id) = flows.find(ip.dst, header.dst_port) else { return };
         let header_len = usize::from(header.header_len);
         let Some(len) = usize::from(ip.payload_len()).checked_sub(header_len) else {
@@ -214,7 +218,7 @@ impl OpenLoopQueue {
             _ => None,
         };
         // What carries no payload is not timed.
-        let now = if payload.is_empty() { flows.now } else { clock::now() };
+        let now = if payload.is_empty() { flows.now } else { clock.now() };
         flows.segment(id, &header, payload, now, recorder);
     }
 }
@@ -226,7 +230,7 @@ impl Queue for OpenLoopQueue {
 
     #[inline]
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        let now = clock::now();
+        let now = self.clock.now();
         self.flows.poll(now);
         if self.desk.has_news(self.seen) {
             self.look_at_desk(now);
@@ -274,8 +278,8 @@ impl Queue for OpenLoopQueue {
 
     /// Compares the clock with the instant at which the next frame is due.
     fn rx_hint(&self) -> RxHint {
-        let desk = Arc::clone(&self.desk);
-        Arc::new(move || desk.due() <= clock::now())
+        let (desk, clock) = (Arc::clone(&self.desk), self.clock.clone());
+        Arc::new(move || desk.due() <= clock.now())
     }
 
     fn wait_fd(&self) -> Option<RawFd> {

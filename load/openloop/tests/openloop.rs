@@ -176,7 +176,7 @@ fn drive(rate: f64) -> Drive {
 
 #[test]
 fn every_request_gets_its_reply() {
-    let w = world(&config(1, 64, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 64, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     assert_eq!(w.director.connected(), 64);
     let o = w.director.run(&drive(2000.0)).unwrap();
@@ -191,7 +191,7 @@ fn every_request_gets_its_reply() {
 
 #[test]
 fn frames_come_to_the_queue_that_owns_them() {
-    let w = world(&config(2, 256, spin("exp:5us")), spin::Service);
+    let w = world(&config(2, 256, spin("exp:5us")), spin::Service::default());
     let o = w.director.run(&drive(4000.0)).unwrap();
     assert_eq!((o.errors.total(), o.completed), (0, o.offered), "{}", o.errors);
     assert_eq!((w.metric("rx_forwarded_in"), w.metric("tcp_accepts")), (0, 256));
@@ -236,7 +236,7 @@ fn messages_of_several_segments_go_both_ways() {
 
 #[test]
 fn time_in_which_nobody_polls_is_latency() {
-    let w = world(&config(1, 16, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 16, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     let mischief = w.mischief.clone();
     let freezer = std::thread::spawn(move || {
@@ -256,7 +256,7 @@ fn time_in_which_nobody_polls_is_latency() {
 
 #[test]
 fn a_lost_request_is_sent_again_and_a_lost_reply_is_waited_for() {
-    let w = world(&config(1, 8, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 8, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     w.mischief.lose_request.store(true, Relaxed);
     let o = w.director.run(&Drive { warmup: Nanos::ZERO, ..drive(1000.0) }).unwrap();
@@ -273,7 +273,7 @@ fn a_lost_request_is_sent_again_and_a_lost_reply_is_waited_for() {
 
 #[test]
 fn a_reply_that_comes_again_counts_once_and_is_acknowledged_each_time() {
-    let w = world(&config(1, 1, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 1, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     w.mischief.replays.store(100, Relaxed);
     // So few requests that acknowledgements ride on none.
@@ -285,7 +285,7 @@ fn a_reply_that_comes_again_counts_once_and_is_acknowledged_each_time() {
 
 #[test]
 fn a_reset_costs_what_was_under_way_and_another_connection_takes_the_place() {
-    let w = world(&config(1, 4, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 4, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     w.mischief.reset.store(true, Relaxed);
     let o = w.director.run(&drive(1000.0)).unwrap();
@@ -298,7 +298,7 @@ fn a_reset_costs_what_was_under_way_and_another_connection_takes_the_place() {
 
 #[test]
 fn what_a_server_cannot_do_is_unanswered_and_the_next_run_starts_afresh() {
-    let w = world(&config(1, 16, spin("det:1ms")), spin::Service);
+    let w = world(&config(1, 16, spin("det:1ms")), spin::Service::default());
     let o = w.director.run(&Drive { patience: Nanos::from_millis(50), ..drive(5000.0) }).unwrap();
     assert!(o.errors.unanswered > 100, "{}", o.errors);
     assert_eq!(o.saturated(), Some(load::Side::Server));
@@ -309,7 +309,7 @@ fn what_a_server_cannot_do_is_unanswered_and_the_next_run_starts_afresh() {
 
 #[test]
 fn a_run_ends_early_when_it_is_told_to() {
-    let w = world(&config(2, 16, spin("det:1us")), spin::Service);
+    let w = world(&config(2, 16, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     let director = w.director.clone();
     let run = std::thread::spawn(move || director.run(&Drive::new(1000.0, Nanos::from_secs(3600))));
@@ -321,7 +321,7 @@ fn a_run_ends_early_when_it_is_told_to() {
 
 #[test]
 fn whoever_waits_for_a_server_that_has_ended_is_told() {
-    let mut w = world(&config(2, 16, spin("det:1us")), spin::Service);
+    let mut w = world(&config(2, 16, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     let director = w.director.clone();
     let run = std::thread::spawn(move || director.run(&Drive::new(1000.0, Nanos::from_secs(3600))));
@@ -333,7 +333,7 @@ fn whoever_waits_for_a_server_that_has_ended_is_told() {
 
 #[test]
 fn hanging_up_ends_all_connections() {
-    let w = world(&config(1, 16, spin("det:1us")), spin::Service);
+    let w = world(&config(1, 16, spin("det:1us")), spin::Service::default());
     w.director.connect(PATIENCE).unwrap();
     w.director.hang_up(PATIENCE).unwrap();
     assert_eq!(w.director.connected(), 0);
@@ -347,7 +347,7 @@ fn hanging_up_ends_all_connections() {
 
 #[test]
 fn nobody_listening_is_said_so() {
-    let w = world_at(&config(1, 4, spin("det:1us")), 8, spin::Service);
+    let w = world_at(&config(1, 4, spin("det:1us")), 8, spin::Service::default());
     let said = w.director.connect(Nanos::from_millis(300)).unwrap_err().to_string();
     assert!(said.contains("0 of 4 connections open") && said.contains("port 7"), "{said}");
     assert!(!said.contains(" 0 refused"), "{said}");

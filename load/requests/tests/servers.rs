@@ -255,6 +255,6 @@ fn our_spin_server_answers_rightly() {
     for size in [16, 17, 1000, 65_536] {
         let mut asker = asker(Workload::Spin(Spin { time: "exp:1us".parse().expect("a time"), size }));
         let asks = asks(&mut asker, 300);
-        all_right(&asker, &asks, &mut Here::new(spin::Service));
+        all_right(&asker, &asks, &mut Here::new(spin::Service::default()));
     }
 }

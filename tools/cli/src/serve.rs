@@ -37,7 +37,7 @@ pub(crate) fn run(serve: &Serve) -> anyhow::Result<()> {
             };
             launch(Arc::new(Echo::new(mode)), "echo", args.port, mode == Mode::Echo, &args.on)
         }
-        App::Spin(args) => launch(Arc::new(spin::Service), "spin", args.port, true, &args.on),
+        App::Spin(args) => launch(Arc::new(spin::Service::default()), "spin", args.port, true, &args.on),
     }
 }
 

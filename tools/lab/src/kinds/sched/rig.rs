@@ -201,7 +201,7 @@ impl Rig {
                 let bound = if sched == Sched::Ix { 1 } else { BATCH };
                 Rig::of(sched, cores, Still::new(*stall), workload, margins, bound, false)
             }
-            App::Timed => Rig::of(sched, cores, spin::Service, workload, margins, BATCH, true),
+            App::Timed => Rig::of(sched, cores, spin::Service::default(), workload, margins, BATCH, true),
             App::Kv => Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload, margins, BATCH, false),
         }
     }

@@ -62,17 +62,17 @@ impl Service for Still {
     }
 
     fn accept(&self, _core: &mut Core, peer: &Peer) -> Option<Conn> {
-        spin::Service.accept(&mut (), peer)
+        spin::Service::default().accept(&mut (), peer)
     }
 
     fn recv(&self, cx: &mut Cx<'_, Self>, conn: &mut Conn, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
         let (now, me) = (cx.now(), cx.me());
         self.perhaps(cx.core, now);
         // The spin server asks for nothing but its reply.
-        spin::Service.recv(&mut Cx::new(&mut (), now, me, &mut Vec::new()), conn, rx, tx)
+        spin::Service::default().recv(&mut Cx::new(&mut (), now, me, &mut Vec::new()), conn, rx, tx)
     }
 
     fn writable(&self, cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
-        spin::Service.writable(&mut Cx::new(&mut (), cx.now(), cx.me(), &mut Vec::new()), conn, tx)
+        spin::Service::default().writable(&mut Cx::new(&mut (), cx.now(), cx.me(), &mut Vec::new()), conn, tx)
     }
 }
