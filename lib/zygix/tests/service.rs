@@ -224,7 +224,7 @@ struct World {
 }
 
 /// More than a connection may send at once that has been idle (RFC 6928: ten segments), and less than its window before.
-const FAREWELL: [u8; 40_000] = [b'!'; 40_000];
+static FAREWELL: [u8; 40_000] = [b'!'; 40_000];
 
 const POOLS: PoolSizes = PoolSizes { rx: 512, spill: 1, tx: 512, small: 64 };
 

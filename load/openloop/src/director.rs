@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use draw::{Arrivals, Gaps, MAX_RATE, MIN_RATE, Pattern, Purpose, stream};
@@ -86,6 +86,7 @@ struct Inner {
     config: Mutex<Config>,
     clock: Clock,
     halt: AtomicBool,
+    orders: AtomicU64,
 }
 
 impl Director {
@@ -96,6 +97,7 @@ impl Director {
                 config: Mutex::new(config.clone()),
                 clock: config.clock.clone(),
                 halt: AtomicBool::new(false),
+                orders: AtomicU64::new(0),
             }),
         }
     }
@@ -121,6 +123,16 @@ impl Director {
     /// Connections that are open, as of the last call that opened or ended some.
     pub fn connected(&self) -> u32 {
         self.inner.connected()
+    }
+
+    /// How many orders were given so far: whoever moves a world looks at all queues when it has changed.
+    pub fn orders(&self) -> u64 {
+        self.inner.orders.load(Ordering::Relaxed)
+    }
+
+    /// When the next frame of a queue is due, as of its last burst or order; [`Nanos::MAX`]: not before something is transmitted.
+    pub fn due(&self, queue: usize) -> Nanos {
+        self.inner.desks.get(queue).map_or(Nanos::MAX, |desk| desk.due())
     }
 
     /// As [`Hand::preload`].
@@ -343,6 +355,7 @@ impl<'a> Hand<'a> {
         let work = matches!(orders.first(), Some(Order::Work(_)));
         let desks = &self.inner.desks;
         let numbers: Vec<u64> = desks.iter().zip(orders).map(|(desk, order)| desk.put(order)).collect();
+        self.inner.orders.fetch_add(1, Ordering::Relaxed);
         meanwhile();
         let mut done = Vec::with_capacity(desks.len());
         let mut halted = false;
