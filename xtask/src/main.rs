@@ -7,6 +7,7 @@
 //! | `layers.rs` | `layers`: which crate may depend on which |
 //! | `tidy.rs` | the rules that no compiler knows |
 //! | `bench.rs`, `counts.rs` | `bench`: programs that measure; instructions per request against a reference |
+//! | `mutations.rs`, `mutants.rs` | `mutations`: builds that are broken on purpose, and what catches them |
 //! | `demo.rs` | a short run of the demo, its JSON checked |
 //! | `suite.rs`, `verdicts.rs` | test programs: built once, run in groups; what they print, counted |
 //! | `needs.rs` | programs from outside: found, installed, or named with the command that installs them |
@@ -21,6 +22,8 @@ mod counts;
 mod demo;
 mod layers;
 mod lint;
+mod mutants;
+mod mutations;
 mod needs;
 mod shell;
 mod steps;
@@ -40,7 +43,8 @@ usage: cargo xtask <command>
   layers                              which crate may depend on which
   bench [NAME...] [--tiny] [--out DIR]
                                       runs the benches (all, or those named); results as JSON and markdown in DIR
-  bench counts [--update]             instructions per request against bench/reference.json";
+  bench counts [--update]             instructions per request against bench/reference.json
+  mutations [NAME...] [--seeds N]     breaks the shuffle layer, a line at a time: does the simulator's campaign, or a curve, catch it?";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         "lint" => no_more(rest).and_then(|()| lint::run()),
         "layers" => no_more(rest).and_then(|()| layers::run()),
         "bench" => bench::Options::parse(rest).and_then(|options| bench::run(&options)),
+        "mutations" => mutations::Options::parse(rest).and_then(|options| mutations::run(&options)),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

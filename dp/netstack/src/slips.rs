@@ -161,6 +161,11 @@ impl<Q: Queue> Stack<Q> {
         !self.slips.back.is_empty() || self.slips.shuffle.has_returns()
     }
 
+    /// Slips that are not free: on offer, running, or on their way home. For metrics and tests.
+    pub fn slips_out(&self) -> usize {
+        NARROW + WIDE - self.slips.narrow.len() - self.slips.wide.len()
+    }
+
     /// Files a free slip.
     fn file(&mut self, slip: Slip) {
         if slip.number() < NARROW { &mut self.slips.narrow } else { &mut self.slips.wide }.push(slip);

@@ -75,6 +75,56 @@ pub fn mg1_mean(lambda: f64, mean: f64, cv2: f64) -> f64 {
     mean + load * mean * (1.0 + cv2) / (2.0 * (1.0 - load))
 }
 
+/// The mean sojourn in M/M/n: the work, and the wait of those that wait. It is also that of M/G/n/PS under *any* distribution of the work
+/// (processor sharing is insensitive to it), and that of any policy that serves exponential work without regard to its length, as stealing.
+pub fn mmn_mean(n: usize, lambda: f64, mu: f64) -> f64 {
+    let capacity = n.max(1) as f64 * mu;
+    if !stable(lambda, capacity) {
+        return f64::INFINITY;
+    }
+    1.0 / mu + erlang_c(n, lambda / mu) / (capacity - lambda)
+}
+
+/// The mean of sojourn over own work in M/G/n/PS, for requests of any length: 1 / (1 - load) with one server.
+pub fn ps_slowdown(n: usize, load: f64) -> f64 {
+    mmn_mean(n, load * n.max(1) as f64, 1.0)
+}
+
+/// The share of M/D/1's requests (work of 1) that wait longer than `time`: Erlang's series. Its terms alternate and cancel, so that it is
+/// exact to eight digits only up to waits of 15; beyond that the answer is NaN.
+pub fn md1_share_waiting(lambda: f64, time: f64) -> f64 {
+    if !stable(lambda, 1.0) {
+        return 1.0;
+    }
+    if time.is_nan() || time > 15.0 {
+        return f64::NAN;
+    }
+    if time < 0.0 {
+        return 1.0;
+    }
+    let term = |k: usize| {
+        // (lambda (k - t))^k / k! e^(lambda (t - k)), factor by factor.
+        let x = lambda * (k as f64 - time);
+        (1..=k).fold((-x).exp(), |product, i| product * x / i as f64)
+    };
+    (1.0 - (1.0 - lambda) * (0..=time as usize).map(term).sum::<f64>()).clamp(0.0, 1.0)
+}
+
+/// The highest load at which a share `q` of M/D/1's requests stay at most `slo` service times (up to 16); 0 if none does.
+pub fn md1_max_load(slo: f64, q: f64) -> f64 {
+    bisect(0.0, 1.0, |load| slo >= 1.0 && md1_share_waiting(load, slo - 1.0) <= 1.0 - q)
+}
+
+/// The time that a share `q` of D/M/1's requests do not stay longer than, for a rate of equal gaps `lambda`: exponential with rate
+/// mu (1 - s), s being the root below 1 of s = exp(-(1 - s) mu / lambda), the share of arrivals that wait.
+pub fn dm1_quantile(lambda: f64, mu: f64, q: f64) -> f64 {
+    if !stable(lambda, mu) || q >= 1.0 {
+        return f64::INFINITY;
+    }
+    let waits = bisect(0.0, 1.0 - 1e-12, |s| (-(1.0 - s) * mu / lambda).exp() > s);
+    -(-q.max(0.0)).ln_1p() / (mu * (1.0 - waits))
+}
+
 /// Whether servers that can do `capacity` keep up with `arrivals`; not if either is no number.
 fn stable(arrivals: f64, capacity: f64) -> bool {
     arrivals < capacity
@@ -121,12 +171,39 @@ mod tests {
     }
 
     #[test]
+    fn means_of_sharing_and_of_many_servers() {
+        assert!(close(mmn_mean(1, 0.5, 1.0), 2.0) && close(ps_slowdown(1, 0.75), 4.0));
+        // Two servers at half a load: 1 / (1 - load^2).
+        assert!(close(mmn_mean(2, 1.0, 1.0), 4.0 / 3.0));
+    }
+
+    #[test]
+    fn one_server_with_equal_work_or_equal_gaps() {
+        // Nobody waits with probability 1 - load; the mean wait is load / (2 (1 - load)), the integral of the share.
+        for load in [0.2, 0.5, 0.8] {
+            assert!(close(md1_share_waiting(load, 0.0), load));
+            let steps = 15_000;
+            let wait: f64 = (0..steps).map(|i| md1_share_waiting(load, (f64::from(i) + 0.5) * 1e-3) * 1e-3).sum();
+            let exact = load / (2.0 * (1.0 - load));
+            // What lies beyond 15 is a thousandth at the highest of these loads.
+            assert!((wait - exact).abs() < 5e-3 * exact, "{load}: {wait} {exact}");
+        }
+        // Equal gaps: at a load near 0 nobody waits, and the sojourn is the work.
+        assert!((dm1_quantile(0.05, 1.0, 0.5) - 2f64.ln()).abs() < 1e-6);
+        assert!(dm1_quantile(0.8, 1.0, 0.99) < mm1_quantile(0.8, 1.0, 0.99));
+        assert!((md1_max_load(10.0, 0.99) - 0.773).abs() < 0.001, "{}", md1_max_load(10.0, 0.99));
+        assert_eq!(md1_max_load(0.9, 0.99), 0.0);
+    }
+
+    #[test]
     fn what_is_not_stable_takes_for_ever() {
         for lambda in [1.0, 2.0, f64::NAN] {
             assert_eq!(mm1_quantile(lambda, 1.0, 0.5), f64::INFINITY);
             assert_eq!(mmn_quantile(1, lambda, 1.0, 0.5), f64::INFINITY);
             assert_eq!(mg1_mean(lambda, 1.0, 1.0), f64::INFINITY);
             assert_eq!(erlang_c(1, lambda), 1.0);
+            assert_eq!((mmn_mean(1, lambda, 1.0), dm1_quantile(lambda, 1.0, 0.5)), (f64::INFINITY, f64::INFINITY));
+            assert_eq!(md1_share_waiting(lambda, 3.0), 1.0);
         }
         assert_eq!(mmn_quantile(2, 1.0, 1.0, 1.0), f64::INFINITY);
     }

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench_args::{Bench, Report};
 use crate::load::args::Load;
+use crate::sim::args::Sim;
 use crate::values::{Cores, HostAddress, Megabytes, Network, NicUri, Size};
 
 /// A dataplane operating system for Linux: network services on their own user-level TCP/IP stack.
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure stacks side by side; results for programs and for the report
     Bench(Bench),
+    /// Simulate: what queueing theory says of servers
+    Sim(Sim),
     /// Draw results as one page
     Report(Report),
 }

@@ -2,11 +2,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lab::Lab;
-use lab::kinds::{Asked, Extent, Finding, batch, churn, pingpong, sched, sizes, spin, stacks, truth};
+use lab::kinds::{Asked, Extent, Finding, batch, calibrate, churn, pingpong, sched, sizes, spin, stacks, truth};
 use units::Nanos;
 
 use crate::Usage;
-use crate::bench_args::{All, Bench, Kind, Measuring, Plain, Stacks};
+use crate::bench_args::{All, Bench, Calibrate, Kind, Measuring, Plain, Stacks};
 
 /// `zygix bench`.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
@@ -28,8 +28,26 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Truth(args) => carry_out("truth", &args.plain.measuring, |asked| {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())
         }),
+        Kind::Calibrate(args) => calibrate(args),
         Kind::All(args) => all(args),
     }
+}
+
+/// Measures first, and writes then: a file that was there stays if somebody ends it.
+fn calibrate(args: &Calibrate) -> Result<()> {
+    sys::stop::install();
+    let found = calibrate::run(Nanos((args.seconds * 1e9) as u64))?;
+    let write = |path: &Path, object: String| {
+        std::fs::write(path, object + "\n").with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &args.costs {
+        write(path, serde_json::to_string_pretty(&found.costs)?)?;
+    }
+    if let Some(path) = &args.json {
+        write(path, serde_json::to_string_pretty(&found)?)?;
+    }
+    print!("{}", found.table());
+    Ok(())
 }
 
 fn compare(args: &Stacks, asked: &Asked, rows: &stacks::Rows) -> Result<Finding> {
@@ -143,7 +161,7 @@ fn carry_out(name: &str, measuring: &Measuring, bench: impl FnOnce(&Asked) -> Re
 }
 
 /// What was typed, as far as it makes these figures again.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let words = std::env::args().skip(1);
     std::iter::once("zygix".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -64,6 +64,18 @@ Says how long it will take before it begins, and the rest before each bench.
 Example:
   sudo zygix bench all --seconds 2 --out results     results/index.html has everything")]
     All(All),
+    /// What operations take on this machine, for `zygix sim world --costs FILE`
+    #[command(
+        long_flag = "calibrate",
+        after_help = "\
+Frames received and transmitted, turns, calls of application code, stealing, lending, interrupts: nanoseconds each, as medians
+of many short pieces. Needs no privilege. Nothing else should run meanwhile.
+
+Example:
+  zygix bench calibrate --costs here.json
+  zygix sim world --n 16 --s 10 --costs here.json"
+    )]
+    Calibrate(Calibrate),
 }
 
 /// What every bench takes.
@@ -161,6 +173,21 @@ impl Sched {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Calibrate {
+    /// Write the costs to FILE, for the simulator
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+
+    /// Write the costs and the quartiles of what they were made of to FILE as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Seconds in all
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct All {
     #[command(flatten)]
     pub(crate) plain: Plain,
@@ -246,6 +273,18 @@ mod tests {
         assert_eq!((queue_of.service, queue_of.requests), (Nanos::from_millis(1), 10_000));
         for bad in ["--service 0", "--service 1s", "--service fast", "--requests 0", "--requests many"] {
             assert!(queue(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn calibrating_may_be_written_as_a_flag() {
+        for line in ["zygix bench calibrate --costs a.json", "zygix bench --calibrate --costs a.json"] {
+            match Cli::try_parse_from(line.split_whitespace()) {
+                Ok(Cli { command: Command::Bench(Bench { kind: Kind::Calibrate(c) }) }) => {
+                    assert_eq!((c.costs, c.json, c.seconds), (Some(PathBuf::from("a.json")), None, 20.0), "{line}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `control.rs` | a server's ready line, its counters, its end |
 //! | `demo/` | `demo`: two servers, one load, a table |
 //! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
+//! | `sim/` | `sim`: models |
 //! | `report.rs` | `report`: a page of results |
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line makes no sense; `load` has more of them.
@@ -24,6 +25,7 @@ mod load;
 mod report;
 mod serve;
 mod serve_zygix;
+mod sim;
 mod values;
 
 use std::fmt;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Load(load) => crate::load::run(&load),
         Command::Demo(demo) => demo::run(&demo),
         Command::Bench(bench) => crate::bench::run(&bench),
+        Command::Sim(sim) => crate::sim::run(&sim),
         Command::Report(report) => crate::report::run(&report),
     };
     let Err(e) = done else { return ExitCode::SUCCESS };

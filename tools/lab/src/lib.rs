@@ -40,7 +40,7 @@ pub mod stats;
 
 use std::fmt;
 
-pub use room::{Contender, Lab};
+pub use room::{Contender, Lab, utc};
 
 /// Somebody asked for the end (Ctrl-C): not a failure of what was measured until then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

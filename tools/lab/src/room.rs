@@ -169,7 +169,7 @@ impl Lab {
 }
 
 /// An instant since 1970 as people write it: `2026-01-31T12:00:00Z`.
-fn utc(at: Nanos) -> String {
+pub fn utc(at: Nanos) -> String {
     let seconds = at.duration().as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (mut year, mut day) = (1970, days);

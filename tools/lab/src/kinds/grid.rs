@@ -235,7 +235,7 @@ pub(super) fn brief(value: f64) -> String {
 }
 
 /// A table for people at a terminal.
-pub(super) fn text(table: &Table) -> String {
+pub fn text(table: &Table) -> String {
     let heading = |c: &Column| if c.unit.is_empty() { c.name.clone() } else { format!("{} ({})", c.name, c.unit) };
     let cell = |v: &Value, c: &Column| match (v, c.decimals) {
         (Value::Null, _) => "-".into(),

@@ -14,6 +14,7 @@
 //! | [`batch`] | latency against throughput by the bound of a batch |
 //! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
+//! | [`calibrate`] | what operations take on this machine, for simulated worlds; it needs no [`Lab`] |
 //! | [`truth`] | the load generator against known answers |
 //! | `side.rs`, `grid.rs` | what these six share: a server with its client, and measurements laid out by both |
 
@@ -27,6 +28,7 @@ use crate::noise::Question;
 use crate::{Interrupted, Lab};
 
 pub mod batch;
+pub mod calibrate;
 pub mod churn;
 mod grid;
 pub mod hunt;
@@ -38,7 +40,7 @@ pub mod spin;
 pub mod stacks;
 pub mod truth;
 
-pub use grid::Extent;
+pub use grid::{Extent, text};
 
 /// What all benches are asked.
 #[derive(Clone, Debug)]

@@ -1,0 +1,149 @@
+//! Worlds drawn from seeds, and what must hold in each.
+
+use dataplane::{Assist, Sched};
+use draw::{Rng, ServiceTimes};
+use nic::Faults;
+use rand::{Rng as _, SeedableRng};
+use units::Nanos;
+
+use crate::WorldError;
+use crate::costs::Costs;
+use crate::engine::Stalls;
+use crate::measure::{Row, Setup, with};
+use crate::trace::Trace;
+
+/// Requests of one seed.
+const REQUESTS: std::ops::RangeInclusive<u64> = 200..=1500;
+/// Where nothing disturbs and there is time to spare, no request takes longer than this and the longest services: a core that has work and does not see it
+/// looks round after 10 ms.
+const PROMPT: Nanos = Nanos::from_millis(5);
+/// How long connections may take to end.
+const PATIENCE: Nanos = Nanos::from_secs(10);
+
+/// The world of a seed: 1 to 8 cores, any way to schedule, any distribution, few connections or many, a good wire or a bad one.
+pub fn setup(seed: u64) -> (Setup, f64, u64) {
+    let mut dice = Rng::seed_from_u64(seed);
+    let one = |dice: &mut Rng, of: &[u64]| of[dice.random_range(0..of.len())];
+    let cores = dice.random_range(1..=8);
+    let sched = match dice.random_range(0..8) {
+        0 => Sched::Ix,
+        1 | 2 => Sched::Zygos(Assist::None),
+        3 | 4 => Sched::Zygos(Assist::Ipi),
+        _ => Sched::Zygos(Assist::Lend),
+    };
+    let mean = Nanos(one(&mut dice, &[300, 1_000, 5_000, 10_000, 25_000]));
+    let times = match dice.random_range(0..4) {
+        0 => ServiceTimes::det(mean),
+        1 => ServiceTimes::exp(mean),
+        2 => ServiceTimes::bimodal1(mean),
+        _ => ServiceTimes::bimodal2(mean),
+    };
+    let scale = one(&mut dice, &[0, 1, 1, 1, 4]);
+    let thesis = Costs::thesis();
+    let costs = Costs {
+        name: format!("thesis x {scale}"),
+        rx_ns: thesis.rx_ns * scale / 2,
+        tx_ns: thesis.tx_ns * scale / 2,
+        turn_ns: one(&mut dice, &[0, 100, 500]),
+        call_ns: one(&mut dice, &[0, 100]),
+        poll_ns: one(&mut dice, &[10, 100, 1000]),
+        interrupt_ns: one(&mut dice, &[500, 5_000]),
+        ..thesis
+    };
+    // As a share of what is left beside the network's work.
+    let room = mean.0 as f64 / (mean.0 + costs.rx_ns + costs.tx_ns + costs.turn_ns + costs.call_ns) as f64;
+    let load = (dice.random_range(0.05..0.7) * room).max(0.001);
+    let setup = Setup {
+        costs,
+        connections: one(&mut dice, &[1, 3, 16, 64, 200]) as u32,
+        batch: one(&mut dice, &[1, 4, 64]) as usize,
+        stalls: dice.random_bool(0.25).then(|| Stalls {
+            every: Nanos::from_millis(one(&mut dice, &[1, 10])),
+            last: Nanos::from_micros(one(&mut dice, &[20, 200, 1000])),
+        }),
+        faults: match dice.random_range(0..4) {
+            0 => Faults {
+                loss: dice.random_range(0.0..0.03),
+                duplicate: dice.random_range(0.0..0.03),
+                late: dice.random_range(0.0..0.05),
+                delay: Nanos(one(&mut dice, &[1_000, 50_000, 2_000_000])),
+            },
+            _ => Faults::default(),
+        },
+        seed,
+        ..Setup::new(cores, sched, times)
+    };
+    (setup, load, dice.random_range(REQUESTS))
+}
+
+/// Runs the world of `seed` and checks it: each request has been answered rightly, once and in its connection's order; none waited for a core that had forgotten it;
+/// when all connections have ended, every core has all of its buffers and slips again; no assertion of the product's failed.
+///
+/// # Errors
+/// [`WorldError::Broken`] says what does not hold; others, that somebody asked for the end.
+pub fn check(seed: u64, trace: Option<Trace>) -> Result<Row, WorldError> {
+    // A world is made in here and ends in here: nothing that a panic leaves half done is seen again.
+    let row = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, trace)));
+    row.unwrap_or_else(|panic| {
+        let (setup, load, requests) = setup(seed);
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let what = format!("a panic: {} ({})", text.unwrap_or("without words"), tell(&setup, load, requests));
+        Err(WorldError::Broken { seed, what })
+    })
+}
+
+fn run(seed: u64, trace: Option<Trace>) -> Result<Row, WorldError> {
+    let (setup, load, requests) = setup(seed);
+    let broken = |what: String| WorldError::Broken { seed, what: format!("{what} ({})", tell(&setup, load, requests)) };
+    let stopped = |e: &WorldError| matches!(e, WorldError::OpenLoop(openloop::OpenLoopError::Stopped));
+    let result = with(&setup, trace, |world| {
+        let cores = 0..world.engine.cores();
+        let row = world.load(load, requests)?;
+        if row.errors > 0 {
+            return Err(broken(format!(
+                "{} of {} requests have no right answer",
+                row.errors,
+                row.requests + row.errors
+            )));
+        }
+        let calm = setup.faults == Faults::default() && setup.stalls.is_none();
+        // The longest service of the heaviest tail, twice: another of its kind may be before it.
+        let longest = Nanos(PROMPT.0 + 1002 * setup.times.mean().0);
+        if calm && row.max > longest {
+            return Err(broken(format!("a request took {:?}, which nothing explains", row.max)));
+        }
+        world.mend(true);
+        world.hand(|hand| hand.hang_up(PATIENCE))?;
+        world.rest(Nanos::from_secs(2))?;
+        for core in cores {
+            let left = world.engine.left(core);
+            if left != world.whole() {
+                let [conns, slips, rx, tx] = left;
+                let [_, _, all_rx, all_tx] = world.whole();
+                return Err(broken(format!(
+                    "core {core} is left with {conns} connections, {slips} slips that are not home, {rx} of {all_rx} receive and {tx} of {all_tx} transmit buffers"
+                )));
+            }
+        }
+        Ok(row)
+    });
+    match result {
+        Err(e @ WorldError::OpenLoop(_)) if !stopped(&e) => Err(broken(e.to_string())),
+        result => result,
+    }
+}
+
+/// A world in a line.
+fn tell(setup: &Setup, load: f64, requests: u64) -> String {
+    format!(
+        "{} cores, {}, {}, {} connections, batches of {}, load {load:.3}, {requests} requests, {}{}{}",
+        setup.cores,
+        setup.sched,
+        setup.times,
+        setup.connections,
+        setup.batch,
+        setup.costs.name,
+        if setup.stalls.is_some() { ", stalls" } else { "" },
+        if setup.faults == Faults::default() { "" } else { ", a bad wire" },
+    )
+}

@@ -1,0 +1,281 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use dataplane::{ElasticThread, Sched};
+use draw::ServiceTimes;
+use netstack::{PoolSizes, Shared, StackConfig};
+use nic::{Faults, Faulty, Nic};
+use openloop::{Config, Director, Drive, Hand, OpenLoop};
+use requests::{Spin, Workload};
+use sys::clock::Clock;
+use units::{CoreId, Nanos};
+use zygix::Runtime;
+
+use crate::WorldError;
+use crate::charged::Charged;
+use crate::costs::Costs;
+use crate::engine::{Engine, Parts, Signals, Stalls};
+use crate::trace::Trace;
+
+/// Buffers of a core: a world has many cores, and no bulk transfers.
+const POOLS: PoolSizes = PoolSizes { rx: 4096, spill: 1, tx: 2048, small: 2048 };
+/// When worlds begin: some of the product takes 0 for never.
+const DAWN: Nanos = Nanos::from_secs(1);
+/// How long connections may take to open.
+const PATIENCE: Nanos = Nanos::from_secs(10);
+
+/// A world.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Cores: 1 to 64.
+    pub cores: usize,
+    /// How they share the work.
+    pub sched: Sched,
+    /// What operations take.
+    pub costs: Costs,
+    /// How long requests are served.
+    pub times: ServiceTimes,
+    /// TCP connections, all cores together.
+    pub connections: u32,
+    /// The bound B on batches.
+    pub batch: usize,
+    /// Cores that are taken away.
+    pub stalls: Option<Stalls>,
+    /// What the wire does to frames, once all connections are open.
+    pub faults: Faults,
+    /// Where all random numbers begin.
+    pub seed: u64,
+}
+
+impl Setup {
+    /// The thesis's: 2752 connections, batches of at most 64, its costs, nothing that disturbs.
+    pub fn new(cores: usize, sched: Sched, times: ServiceTimes) -> Setup {
+        Setup {
+            cores,
+            sched,
+            costs: Costs::thesis(),
+            times,
+            connections: 2752,
+            batch: 64,
+            stalls: None,
+            faults: Faults::default(),
+            seed: 1,
+        }
+    }
+
+    /// Requests per second at `load`: a share of what the cores could do if they did nothing but the application.
+    pub fn rate(&self, load: f64) -> f64 {
+        load * self.cores as f64 / self.times.mean().as_secs_f64()
+    }
+}
+
+/// What a load came to. Latencies are from the intended arrival to the transmitted reply.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Row {
+    /// A share of what the cores could do without any cost.
+    pub load: f64,
+    /// Requests of the window.
+    pub requests: u64,
+    /// The median.
+    pub p50: Nanos,
+    /// The 99th percentile.
+    pub p99: Nanos,
+    /// The 99.9th.
+    pub p999: Nanos,
+    /// The mean, in nanoseconds.
+    pub mean_ns: f64,
+    /// The longest.
+    pub max: Nanos,
+    /// Steals per request.
+    pub steal_rate: f64,
+    /// Lends per request.
+    pub lend_rate: f64,
+    /// Interrupts per request.
+    pub interrupt_rate: f64,
+    /// Requests without a right reply.
+    pub errors: u64,
+}
+
+/// Loads a world at each of `loads` with about `requests` requests, one after the other, and calls `each` with what came of it; `false` ends it.
+///
+/// # Errors
+/// The world does not come to be; somebody asked for the end.
+pub fn measure(
+    setup: &Setup,
+    loads: &[f64],
+    requests: u64,
+    trace: Option<Trace>,
+    mut each: impl FnMut(Row) -> bool,
+) -> Result<(), WorldError> {
+    with(setup, trace, |world| {
+        for load in loads {
+            if !each(world.load(*load, requests)?) {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The highest load at which the 99th percentile keeps to the objective.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Found {
+    /// A share of what the cores could do without any cost; 0: none was low enough.
+    pub max_load: f64,
+    /// All loads that were tried.
+    pub rows: Vec<Row>,
+}
+
+/// Finds the highest load with p99 <= `slo` mean service times, to `precision` (a share), with about `requests` requests at each load that is tried. `each` is called after each.
+///
+/// # Errors
+/// As [`measure`].
+pub fn max_load(
+    setup: &Setup,
+    slo: f64,
+    precision: f64,
+    requests: u64,
+    mut each: impl FnMut(&Row),
+) -> Result<Found, WorldError> {
+    let limit = setup.times.mean().0 as f64 * slo;
+    with(setup, None, |world| {
+        let (mut low, mut high) = (0.0, 1.0);
+        let mut rows = Vec::new();
+        while high - low > precision {
+            let load = (low + high) / 2.0;
+            let row = world.load(load, requests)?;
+            each(&row);
+            let kept = row.p99.0 as f64 <= limit && row.errors == 0;
+            rows.push(row);
+            if kept { low = load } else { high = load }
+        }
+        rows.sort_by(|a, b| a.load.total_cmp(&b.load));
+        Ok(Found { max_load: low, rows })
+    })
+}
+
+/// A world that lives.
+pub(crate) struct World<'a> {
+    pub(crate) engine: Engine<'a>,
+    director: Director,
+    setup: &'a Setup,
+    mended: Vec<Arc<AtomicBool>>,
+}
+
+/// Makes a world with all connections open, and ends it after `what`.
+pub(crate) fn with<R>(
+    setup: &Setup,
+    trace: Option<Trace>,
+    what: impl FnOnce(&mut World<'_>) -> Result<R, WorldError>,
+) -> Result<R, WorldError> {
+    if !(1..=64).contains(&setup.cores) {
+        return Err(WorldError::Cores(setup.cores));
+    }
+    let (clock, signals) = (Clock::standing(DAWN), Signals::default());
+    let config = Config {
+        connections: setup.connections,
+        seed: setup.seed,
+        clock: clock.clone(),
+        ..Config::new(setup.cores as u16, Workload::Spin(Spin::new(setup.times.clone())))
+    };
+    let (mut nic, director) = OpenLoop::new(&config)?;
+    let faulty = |(at, queue)| Faulty::new(queue, setup.faults, clock.clone(), setup.seed.wrapping_add(at));
+    let wires: Vec<_> = (0..).zip(nic.queues()).map(faulty).collect();
+    let (late, mended) = (wires.iter().map(Faulty::due).collect(), wires.iter().map(Faulty::mended).collect());
+    let charged = |(at, queue)| Charged::new(queue, at, &clock, &setup.costs, &signals.touched);
+    let queues: Vec<_> = wires.into_iter().enumerate().map(charged).collect();
+    let stack = StackConfig {
+        tcp_ports: vec![config.port],
+        max_conns: setup.connections as usize + 1024,
+        pools: POOLS,
+        batch: setup.batch,
+        ..StackConfig::new(config.server.mac, config.server.ip, 16)
+    };
+    let secret = std::array::from_fn(|i| setup.seed.to_le_bytes()[i % 8] ^ i as u8);
+    let woken = signals.woken.clone();
+    let wake = move |core: CoreId| {
+        woken.fetch_or(1 << core.index(), Relaxed);
+    };
+    let shared = Arc::new(Shared::new(stack, setup.cores, secret, move |t| nic.flow_group(t), wake)?);
+    let threads = ElasticThread::crew(&shared, queues, setup.sched)?;
+    let crew = threads[0].crew_mates().clone();
+    let runtime = Runtime::new(Arc::new(spin::Service { clock: clock.clone() }), shared.clone());
+    let apps = (0..setup.cores as u16).map(|n| runtime.app(CoreId(n))).collect();
+    let parts = Parts { threads, apps, director: director.clone(), late, clock, signals };
+    let mut engine = Engine::new(&crew, setup, parts);
+    engine.trace = trace;
+    let mut world = World { engine, director, setup, mended };
+    world.mend(true);
+    world.hand(|hand| hand.connect(PATIENCE))?;
+    world.mend(false);
+    what(&mut world)
+}
+
+impl World<'_> {
+    /// Directs the load generator, while the world moves.
+    pub(crate) fn hand<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> R {
+        let World { engine, director, .. } = self;
+        what(&mut director.by_hand(&mut || engine.step()))
+    }
+
+    /// Ends the wire's faults, or lets them begin.
+    pub(crate) fn mend(&self, mended: bool) {
+        self.mended.iter().for_each(|m| m.store(mended, Relaxed));
+    }
+
+    /// Lets time pass.
+    pub(crate) fn rest(&mut self, span: Nanos) -> Result<(), WorldError> {
+        let until = self.engine.now() + span;
+        while self.engine.now() < until {
+            if sys::stop::requested() {
+                return Err(openloop::OpenLoopError::Stopped.into());
+            }
+            self.engine.step();
+        }
+        Ok(())
+    }
+
+    /// What a core has that serves nobody: connections, slips that are not home, receive buffers, transmit buffers.
+    pub(crate) fn whole(&self) -> [usize; 4] {
+        [0, 0, POOLS.rx as usize, POOLS.tx as usize]
+    }
+
+    fn counted(&self) -> [u64; 3] {
+        let sum = |f: fn(&netstack::Metrics) -> u64| (0..self.engine.cores()).map(|c| f(self.engine.metrics(c))).sum();
+        [sum(|m| m.steals.get()), sum(|m| m.lends.get()), sum(|m| m.interrupts.get())]
+    }
+
+    /// A stretch of load.
+    pub(crate) fn load(&mut self, load: f64, requests: u64) -> Result<Row, WorldError> {
+        if !(load > 0.0 && load <= 1.5) {
+            return Err(WorldError::Load(load));
+        }
+        let rate = self.setup.rate(load);
+        let span = |n: f64| Nanos((n / rate * 1e9).max(1.0) as u64);
+        let window = span(requests as f64);
+        let warmup = span(requests as f64 / 5.0).max(Nanos(50 * self.setup.times.mean().0));
+        // A bad wire costs a client 200 ms per loss, one after the other on a connection.
+        let patience = if self.setup.faults == Faults::default() { Nanos::from_secs(1) } else { Nanos::from_secs(300) };
+        let drive = Drive { warmup, slice: window, keep: false, patience, ..Drive::new(rate, window) };
+        let before = self.counted();
+        let outcome = self.hand(|hand| hand.run(&drive))?;
+        let after = self.counted();
+        if outcome.interrupted {
+            return Err(openloop::OpenLoopError::Stopped.into());
+        }
+        let per = |i: usize| (after[i] - before[i]) as f64 / outcome.sent.max(1) as f64;
+        Ok(Row {
+            load,
+            requests: outcome.completed,
+            p50: outcome.p50(),
+            p99: outcome.p99(),
+            p999: Nanos(outcome.latency.value_at_quantile(0.999)),
+            mean_ns: outcome.latency.mean(),
+            max: Nanos(outcome.latency.max()),
+            steal_rate: per(0),
+            lend_rate: per(1),
+            interrupt_rate: per(2),
+            errors: outcome.errors.total(),
+        })
+    }
+}

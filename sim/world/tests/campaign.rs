@@ -1,0 +1,28 @@
+//! Seeds of the campaign, as many as a test run has time for. The others: `zygix sim campaign`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Each seed is a world of its own; the first that breaks is named, with what it takes to see it again.
+#[test]
+fn two_hundred_seeds_keep_what_is_promised() {
+    let next = AtomicU64::new(0);
+    let broken = std::sync::Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= 200 {
+                        return;
+                    }
+                    if let Err(e) = world::campaign::check(seed, None) {
+                        broken.lock().unwrap().push(e.to_string());
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(broken.is_empty(), "{} seeds are broken: {broken:#?}", broken.len());
+}

@@ -1,0 +1,27 @@
+//! `zygix sim`: models, one file or folder each.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args.rs` | the command line |
+//! | `queueing.rs` | `sim queueing`: cells are simulated one after the other |
+//! | `world_args.rs`, `world.rs` | `sim world` and `sim campaign` |
+//! | `show.rs` | ... as JSON, as tables, as a document for the report |
+
+pub(crate) mod args;
+mod queueing;
+mod show;
+mod world;
+pub(crate) mod world_args;
+
+use anyhow::Result;
+
+use args::{Model, Sim};
+
+/// `zygix sim`.
+pub(crate) fn run(sim: &Sim) -> Result<()> {
+    match &sim.model {
+        Model::Queueing(args) => queueing::run(args),
+        Model::World(args) => world::run(args),
+        Model::Campaign(args) => world::check(args),
+    }
+}
