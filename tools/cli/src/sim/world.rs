@@ -15,6 +15,13 @@ use world::{Costs, Found, Row, Setup, Trace, WorldError, campaign};
 use super::queueing::bar;
 use super::world_args::{Campaign, World};
 
+/// A line on standard output. Whoever closed that has seen enough.
+macro_rules! say {
+    ($($what:tt)*) => {
+        let _ = writeln!(std::io::stdout().lock(), $($what)*);
+    };
+}
+
 /// How closely a highest load is sought, as a share.
 const PRECISION: f64 = 0.003;
 /// How closely the bounds are, which have no cost.
@@ -127,19 +134,15 @@ fn highest(args: &World, costs: &Costs, bar: Option<&ProgressBar>) -> Result<ser
     let share = |of: Option<f64>| of.filter(|of| *of > 0.0).map(|of| max_load / of);
     let ci95 = half_width(&found.iter().map(|(f, _)| f.max_load).collect::<Vec<_>>());
     let percent = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.1} %", 100.0 * x));
-    println!(
+    say!(
         "highest load with p99 <= {} S   {}{}",
         args.slo,
         percent(Some(max_load)),
         ci95.map_or(String::new(), |c| format!(" +- {:.1}", 100.0 * c))
     );
-    println!("of the central bound           {}   ({})", percent(share(central)), percent(central));
-    println!("of the partitioned bound       {}   ({})", percent(share(partitioned)), percent(partitioned));
-    println!(
-        "most steals                    {:.1} per 100 requests, at a load of {:.1} %",
-        100.0 * rate,
-        100.0 * place
-    );
+    say!("of the central bound           {}   ({})", percent(share(central)), percent(central));
+    say!("of the partitioned bound       {}   ({})", percent(share(partitioned)), percent(partitioned));
+    say!("most steals                    {:.1} per 100 requests, at a load of {:.1} %", 100.0 * rate, 100.0 * place);
     Ok(json!({
         "max_load": max_load,
         "ci95": ci95,
@@ -182,9 +185,16 @@ fn at(args: &World, costs: &Costs, bar: Option<&ProgressBar>) -> Result<serde_js
         })?;
         Ok(rows)
     })?;
-    println!(
+    say!(
         "{:>6} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8}",
-        "load", "p50 (S)", "p99 (S)", "p99.9 (S)", "mean (S)", "steals", "lends", "ipis"
+        "load",
+        "p50 (S)",
+        "p99 (S)",
+        "p99.9 (S)",
+        "mean (S)",
+        "steals",
+        "lends",
+        "ipis"
     );
     let mut means = Vec::new();
     for (nth, load) in args.load.iter().enumerate() {
@@ -193,9 +203,7 @@ fn at(args: &World, costs: &Costs, bar: Option<&ProgressBar>) -> Result<serde_js
         let (p50, p99, p999) = (s(|r| r.p50.0 as f64), s(|r| r.p99.0 as f64), s(|r| r.p999.0 as f64));
         let (mean, steals, lends) = (s(|r| r.mean_ns), of(|r| r.steal_rate), of(|r| r.lend_rate));
         let interrupts = of(|r| r.interrupt_rate);
-        println!(
-            "{load:>6.3} {p50:>9.2} {p99:>9.2} {p999:>9.2} {mean:>9.2} {steals:>8.3} {lends:>8.3} {interrupts:>8.3}"
-        );
+        say!("{load:>6.3} {p50:>9.2} {p99:>9.2} {p999:>9.2} {mean:>9.2} {steals:>8.3} {lends:>8.3} {interrupts:>8.3}");
         means.push(json!({
             "load": load, "p50": p50, "p99": p99, "p999": p999, "mean": mean, "steal_rate": steals, "lend_rate": lends,
             "interrupt_rate": interrupts, "errors": of(|r| r.errors as f64), "requests": of(|r| r.requests as f64),
@@ -285,11 +293,6 @@ pub(super) fn check(args: &Campaign) -> Result<()> {
     if sys::stop::requested() {
         bail!("interrupted: the {tried} seeds so far keep what is promised");
     }
-    let _ = writeln!(
-        std::io::stdout().lock(),
-        "{tried} seeds from {} on keep what is promised ({:.1} s)",
-        args.first,
-        began.elapsed().as_secs_f64()
-    );
+    say!("{tried} seeds from {} on keep what is promised ({:.1} s)", args.first, began.elapsed().as_secs_f64());
     Ok(())
 }
