@@ -135,7 +135,9 @@ impl OpenLoopQueue {
             Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || job.is_open() => job.due(),
             _ => Nanos::MAX,
         };
-        let due = due.min(self.flows.due());
+        // What has no reply by then is given up, which is news too.
+        let end = if let Stage::Working(_, job) = &self.stage { job.give_up } else { Nanos::MAX };
+        let due = due.min(self.flows.due()).min(end);
         if due != self.due {
             self.due = due;
             self.desk.set_due(due);

@@ -28,18 +28,21 @@ const SEEDS: u64 = 3;
 type Fixed = (&'static str, Setup, f64, u64);
 
 /// Loads at which queues form, in each way to assist; with handlers that go one at a time, and with short ones that share batches.
-fn worlds(seed: u64) -> [Fixed; 6] {
+fn worlds(seed: u64) -> [Fixed; 7] {
     let us = Nanos::from_micros;
     let long = |assist, times| Setup { seed, ..Setup::new(4, Sched::Zygos(assist), times) };
     let cheap = Costs { rx_ns: 100, tx_ns: 100, ..Costs::thesis() };
-    let short = |sched| Setup { seed, costs: cheap.clone(), ..Setup::new(4, sched, ServiceTimes::exp(us(1))) };
+    let short =
+        |cores, sched| Setup { seed, costs: cheap.clone(), ..Setup::new(cores, sched, ServiceTimes::exp(us(1))) };
     [
         ("10 us, none", long(Assist::None, ServiceTimes::exp(us(10))), 0.6, 60_000),
         ("10 us, ipi", long(Assist::Ipi, ServiceTimes::exp(us(10))), 0.6, 60_000),
         ("10 us, lend", long(Assist::Lend, ServiceTimes::exp(us(10))), 0.6, 60_000),
         ("25 us bimodal-1, lend", long(Assist::Lend, ServiceTimes::bimodal1(us(25))), 0.7, 60_000),
-        ("1 us, ix", short(Sched::Ix), 0.7, 60_000),
-        ("1 us, lend", short(Sched::Zygos(Assist::Lend)), 0.7, 60_000),
+        ("1 us, ix", short(4, Sched::Ix), 0.7, 60_000),
+        ("1 us, lend", short(4, Sched::Zygos(Assist::Lend)), 0.7, 60_000),
+        // Near its limit, where what is ready waits for slips.
+        ("1 us, lend, 2 cores", short(2, Sched::Zygos(Assist::Lend)), 0.8, 120_000),
     ]
 }
 

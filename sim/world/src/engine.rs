@@ -146,6 +146,8 @@ pub(crate) struct Engine<'a> {
     stirred: Bits,
     dice: draw::Rng,
     stalls: Option<Stalls>,
+    /// A core that does not come back from its next application code.
+    pub(crate) lose: Option<usize>,
     pub(crate) trace: Option<Trace>,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Engine<'a> {
             stirred: Bits::default(),
             dice: draw::Rng::seed_from_u64(setup.seed ^ 0x776f_726c_6400),
             stalls: setup.stalls,
+            lose: None,
             trace: None,
         };
         for i in 0..engine.cores.len() {
@@ -420,8 +423,15 @@ impl<'a> Engine<'a> {
                 self.clock.spend(Nanos(self.costs.call_ns));
                 let Core { thread, app, .. } = &mut self.cores[core];
                 thread.run(&mut call, now, app);
-                let until = self.clock.now();
+                let lost = self.lose == Some(core);
+                let until = if lost { Nanos::MAX } else { self.clock.now() };
                 self.occupy(core, Doing::App(call), until);
+                if lost {
+                    // No event of its own any more: not even the end of a stall.
+                    self.lose = None;
+                    self.cores[core].ticket += 1;
+                    self.note(now, core, "is lost", String::new);
+                }
                 self.arm(core);
             }
             Step::End(turn) if turn.work > 0 => self.occupy(core, Doing::Turn, now),
@@ -474,8 +484,15 @@ impl<'a> Engine<'a> {
         if !self.cores[core].holds.is_empty() {
             self.push(until, Event::HandlerOver { core });
         }
-        let end = self.cores[core].until + took;
-        self.until(core, end);
+        self.later(core, took);
+    }
+
+    /// What the core is at takes longer.
+    fn later(&mut self, core: usize, by: Nanos) {
+        let until = self.cores[core].until;
+        if until < Nanos::MAX {
+            self.until(core, until + by);
+        }
     }
 
     fn handled(&mut self, core: usize, now: Nanos) {
@@ -502,8 +519,7 @@ impl<'a> Engine<'a> {
             self.idle.swap_remove(at);
             self.occupy(core, Doing::Turn, now + last);
         } else {
-            let end = self.cores[core].until + last;
-            self.until(core, end);
+            self.later(core, last);
         }
         self.next_stall(core, now + last);
     }

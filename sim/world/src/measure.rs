@@ -41,6 +41,8 @@ pub struct Setup {
     pub batch: usize,
     /// Cores that are taken away.
     pub stalls: Option<Stalls>,
+    /// A core that is lost: it does not come back from the first application code that it runs under load.
+    pub lost: Option<usize>,
     /// What the wire does to frames, once all connections are open.
     pub faults: Faults,
     /// Where all random numbers begin.
@@ -58,6 +60,7 @@ impl Setup {
             connections: 2752,
             batch: 64,
             stalls: None,
+            lost: None,
             faults: Faults::default(),
             seed: 1,
         }
@@ -208,6 +211,7 @@ pub(crate) fn with<R>(
     world.mend(true);
     world.hand(|hand| hand.connect(PATIENCE))?;
     world.mend(false);
+    world.engine.lose = setup.lost;
     what(&mut world)
 }
 

@@ -1,10 +1,13 @@
-//! Seeds of the campaign, as many as a test run has time for. The others: `zygix sim campaign`.
+//! Seeds of the campaign, as many as a test run has time for: 200. `ZYGIX_STRESS=long` makes it 10 000:
+//! `ZYGIX_STRESS=long cargo test -p world --release --test campaign -- --nocapture`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Each seed is a world of its own; the first that breaks is named, with what it takes to see it again.
 #[test]
-fn two_hundred_seeds_keep_what_is_promised() {
+fn seeds_keep_what_is_promised() {
+    let long = std::env::var("ZYGIX_STRESS").is_ok_and(|how| how == "long");
+    let seeds = if long { 10_000 } else { 200 };
     let next = AtomicU64::new(0);
     let broken = std::sync::Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -13,8 +16,11 @@ fn two_hundred_seeds_keep_what_is_promised() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= 200 {
+                    if seed >= seeds {
                         return;
+                    }
+                    if long && seed % 1000 == 0 {
+                        println!("seed {seed} of {seeds}");
                     }
                     if let Err(e) = world::campaign::check(seed, None) {
                         broken.lock().unwrap().push(e.to_string());

@@ -104,6 +104,20 @@ fn a_stalled_core_costs_those_that_wait_and_lending_the_least() {
     assert!(lend.0 * 2 < ix.0, "ix {ix:?}, lend {lend:?}");
 }
 
+/// A handler that never returns, or a core that is gone: the others do its network work, and only the connection that it has suffers.
+#[test]
+fn a_lost_core_costs_lending_one_connection() {
+    let setup = Setup { lost: Some(1), connections: 200, ..Setup::new(4, LEND, ServiceTimes::exp(S)) };
+    let row = &rows(&setup, &[0.3], 20_000, None)[0];
+    let mine = row.requests as f64 / 200.0;
+    assert!(row.errors > 0 && (row.errors as f64) < 2.5 * mine, "{row:?}");
+    assert!(row.p99.0 < 10 * S.0, "{row:?}");
+    let alone = Setup { lost: Some(1), connections: 200, ..Setup::new(4, Sched::Ix, ServiceTimes::exp(S)) };
+    // In IX mode nobody polls its queue any more.
+    let silent = measure(&alone, &[0.3], 20_000, None, |_| true);
+    assert!(matches!(silent, Err(WorldError::OpenLoop(openloop::OpenLoopError::Silent(1)))), "{silent:?}");
+}
+
 #[test]
 fn nonsense_is_refused() {
     let setup = Setup::new(65, LEND, ServiceTimes::det(S));

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use load::draw::{Gaps, ServiceTimes};
 use units::Nanos;
 
-use super::world_args::{Campaign, World};
+use super::world_args::{Campaign, Figures, World};
 
 /// `zygix sim`.
 #[derive(Args, Debug)]
@@ -46,6 +46,14 @@ Examples:
   zygix sim world --n 4 --load 0.5 --repeats 1 --requests 1k --trace trace.txt
                                                         ... with a line for each transition")]
     World(Box<World>),
+    /// The figures of the thesis's chapter 3 (3.3, 3.6 to 3.9, 3.13) from the real dataplane in virtual time, the thesis's numbers beside them
+    #[command(after_help = "\
+Latency against load for three laws of 10 and 25 us, highest loads for 5 to 100 us, steals, batching: ix; zygos with none, ipi
+and lend. About ten minutes on two cores.
+
+Example:
+  zygix sim figures --out results                       results/world.json and results/index.html")]
+    Figures(Figures),
     /// Thousands of small worlds, each drawn from its seed, in which nothing may be lost, doubled, out of order, leaked or forgotten
     #[command(after_help = "\
 Examples:

@@ -5,9 +5,11 @@
 //! | `args.rs` | the command line |
 //! | `queueing.rs` | `sim queueing`: cells are simulated one after the other |
 //! | `world_args.rs`, `world.rs` | `sim world` and `sim campaign` |
+//! | `figures.rs` | `sim figures` |
 //! | `show.rs` | ... as JSON, as tables, as a document for the report |
 
 pub(crate) mod args;
+mod figures;
 mod queueing;
 mod show;
 mod world;
@@ -22,6 +24,7 @@ pub(crate) fn run(sim: &Sim) -> Result<()> {
     match &sim.model {
         Model::Queueing(args) => queueing::run(args),
         Model::World(args) => world::run(args),
+        Model::Figures(args) => figures::run(args),
         Model::Campaign(args) => world::check(args),
     }
 }

@@ -1,6 +1,5 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -34,10 +33,10 @@ const LINES: u64 = 10_000_000;
 /// `zygix sim world`.
 pub(super) fn run(args: &World) -> Result<()> {
     sys::stop::install();
-    let costs = match &*args.costs {
-        "thesis" => Costs::thesis(),
-        file => Costs::read(Path::new(file))?,
-    };
+    let costs = args.costs.costs()?;
+    if let Some(lost) = args.lost.filter(|lost| *lost >= args.n) {
+        return Err(crate::Usage(format!("--lost {lost}: cores are 0 to {}", args.n - 1)).into());
+    }
     let began = Instant::now();
     let bar = bar();
     let result =

@@ -1,11 +1,13 @@
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use dataplane::{Assist, Sched};
 use load::draw::parse_span;
 use nic::Faults;
 use units::Nanos;
-use world::{Costs, Setup, Stalls};
+use world::{Costs, Setup, Stalls, WorldError};
 
 use super::args::{Dist, a_load, slo};
 use crate::args::{Helping, Scheduler};
@@ -38,7 +40,7 @@ pub(crate) struct World {
 
     /// What operations take: a file of `zygix bench calibrate`, or `thesis`
     #[arg(long, value_name = "FILE", default_value = "thesis")]
-    pub(crate) costs: String,
+    pub(crate) costs: CostsFrom,
 
     /// The objective: 99 % of the replies leave within so many S
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = slo)]
@@ -71,6 +73,10 @@ pub(crate) struct World {
     /// ... on average so often (such as 1ms)
     #[arg(long, value_name = "SPAN", value_parser = span, requires = "stall")]
     pub(crate) stall_every: Option<Nanos>,
+
+    /// A core that does not come back from the first application code that it runs
+    #[arg(long, value_name = "CORE")]
+    pub(crate) lost: Option<u16>,
 
     /// The share of frames that the wire loses, in per cent
     #[arg(long, value_name = "%", default_value_t = 0.0, value_parser = percent)]
@@ -128,11 +134,54 @@ impl World {
             connections: self.conns,
             batch: usize::from(self.batch),
             stalls,
+            lost: self.lost.map(usize::from),
             faults,
             seed: self.seed + nth,
             ..Setup::new(usize::from(self.n), self.sched(), times)
         }
     }
+}
+
+/// Where costs come from.
+#[derive(Clone, Debug)]
+pub(crate) struct CostsFrom(String);
+
+impl FromStr for CostsFrom {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<CostsFrom, Infallible> {
+        Ok(CostsFrom(text.into()))
+    }
+}
+
+impl CostsFrom {
+    /// # Errors
+    /// The file cannot be read, or makes no sense.
+    pub(super) fn costs(&self) -> Result<Costs, WorldError> {
+        if self.0 == "thesis" { Ok(Costs::thesis()) } else { Costs::read(Path::new(&self.0)) }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Figures {
+    /// File the results in DIR, and draw all that are there into DIR/index.html
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Cores
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) n: u16,
+
+    /// What operations take: a file of `zygix bench calibrate`, or `thesis`
+    #[arg(long, value_name = "FILE", default_value = "thesis")]
+    pub(crate) costs: CostsFrom,
+
+    /// Requests at each load that is tried
+    #[arg(long, value_name = "N", default_value = "50k", value_parser = super::args::requests)]
+    pub(crate) requests: u64,
+
+    /// Where the random numbers come from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Args, Debug)]
