@@ -19,7 +19,7 @@ fn seeds_keep_what_is_promised() {
                     if seed >= seeds {
                         return;
                     }
-                    if long && seed % 1000 == 0 {
+                    if long && seed.is_multiple_of(1000) {
                         println!("seed {seed} of {seeds}");
                     }
                     if let Err(e) = world::campaign::check(seed, None) {
