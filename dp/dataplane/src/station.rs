@@ -194,6 +194,12 @@ impl<Q: Queue> Crew<Q> {
         self.stations.iter().enumerate().any(other)
     }
 
+    /// Whether work has come home to `core` and nobody is at its network layer, who would see it. If `core` is idle then, and has not been told, it is
+    /// forgotten.
+    pub fn returns_wait(&self, core: usize) -> bool {
+        self.stations.get(core).is_some_and(|s| s.shuffle.has_returns() && !s.stack.is_held())
+    }
+
     /// Has `core` interrupted by `line` from here on, where cores interrupt each other. Once.
     pub fn listen(&self, core: usize, line: Line) {
         if let Some(station) = self.stations.get(core) {

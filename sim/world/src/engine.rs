@@ -149,6 +149,11 @@ pub(crate) struct Engine<'a> {
     /// A core that does not come back from its next application code.
     pub(crate) lose: Option<usize>,
     pub(crate) trace: Option<Trace>,
+    /// Cores for which there has been something since their last turn began.
+    told: Bits,
+    /// Look after each event whether a core is idle, and has not been told, while work that came home to it waits. The first that was, and when.
+    pub(crate) vigilant: bool,
+    pub(crate) forgotten: Option<(usize, Nanos)>,
 }
 
 impl<'a> Engine<'a> {
@@ -184,6 +189,9 @@ impl<'a> Engine<'a> {
             stalls: setup.stalls,
             lose: None,
             trace: None,
+            told: Bits::default(),
+            vigilant: false,
+            forgotten: None,
         };
         for i in 0..engine.cores.len() {
             let Core { thread, app, .. } = &mut engine.cores[i];
@@ -308,6 +316,11 @@ impl<'a> Engine<'a> {
             self.arm(core);
         }
         self.rouse(now);
+        if self.vigilant && self.forgotten.is_none() {
+            let told = |core: usize| self.told.0 & 1 << core != 0;
+            let forgotten = self.idle.iter().find(|core| !told(**core) && self.crew.returns_wait(**core));
+            self.forgotten = forgotten.map(|core| (*core, now));
+        }
         self.clock.set(now);
     }
 
@@ -318,6 +331,9 @@ impl<'a> Engine<'a> {
         if let Some(at) = self.idle.iter().position(|i| *i == core) {
             self.idle.swap_remove(at);
             self.occupy(core, Doing::Turn, now + self.costs.poll());
+        } else {
+            // If its turn has begun already, it may have missed this: it looks once more before it is idle.
+            self.told.0 |= 1 << core;
         }
     }
 
@@ -362,6 +378,7 @@ impl<'a> Engine<'a> {
     }
 
     fn turn(&mut self, core: usize, now: Nanos) {
+        self.told.0 &= !(1 << core);
         let Core { thread, app, .. } = &mut self.cores[core];
         let step = thread.begin(now, app.wake_at());
         let mut more = Nanos::ZERO;
@@ -448,6 +465,9 @@ impl<'a> Engine<'a> {
                     c.armed = turn.deadline.min(c.armed);
                 }
                 self.arm(core);
+                if self.told.0 & 1 << core != 0 {
+                    self.kick(core, now);
+                }
             }
         }
     }

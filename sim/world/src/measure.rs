@@ -21,6 +21,8 @@ use crate::trace::Trace;
 const POOLS: PoolSizes = PoolSizes { rx: 4096, spill: 1, tx: 2048, small: 2048 };
 /// When worlds begin: some of the product takes 0 for never.
 const DAWN: Nanos = Nanos::from_secs(1);
+/// Events between two looks at whether what was ordered is done.
+const STEPS: usize = 64;
 /// How long connections may take to open.
 const PATIENCE: Nanos = Nanos::from_secs(10);
 
@@ -219,7 +221,7 @@ impl World<'_> {
     /// Directs the load generator, while the world moves.
     pub(crate) fn hand<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> R {
         let World { engine, director, .. } = self;
-        what(&mut director.by_hand(&mut || engine.step()))
+        what(&mut director.by_hand(&mut || (0..STEPS).for_each(|_| engine.step())))
     }
 
     /// Ends the wire's faults, or lets them begin.
