@@ -25,9 +25,10 @@ const NONE: Way = ("zygos, none", Sched::Zygos(Assist::None), 64);
 const IPI: Way = ("zygos, ipi", Sched::Zygos(Assist::Ipi), 64);
 const LEND: Way = ("zygos, lend", Sched::Zygos(Assist::Lend), 64);
 
+/// A distribution of service times with this mean.
+type Law = fn(Nanos) -> ServiceTimes;
 /// The laws, as figures call them.
-const LAWS: [(&str, fn(Nanos) -> ServiceTimes); 3] =
-    [("det", ServiceTimes::det), ("exp", ServiceTimes::exp), ("b1", ServiceTimes::bimodal1)];
+const LAWS: [(&str, Law); 3] = [("det", ServiceTimes::det), ("exp", ServiceTimes::exp), ("b1", ServiceTimes::bimodal1)];
 /// Service times in microseconds at which highest loads are sought.
 const TIMES: [u64; 6] = [5, 10, 20, 30, 50, 100];
 /// The objective in service times, and a lenient one (figure 3.13b).
