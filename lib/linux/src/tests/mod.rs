@@ -177,6 +177,10 @@ impl Service for Lines {
             }
             let head = rx.peek(rx.len().min(65536)).unwrap_or(&[]);
             let Some(end) = head.iter().position(|&b| b == b'\n') else { break };
+            // An echo is no longer than its line. Where there is no room for it now, the line is shown again.
+            if !tx.reserve(end + 1) {
+                return Next::Read;
+            }
             let line = std::str::from_utf8(&head[..end]).unwrap().to_owned();
             rx.consume(end + 1);
             let next = if conn.say.is_some() {
