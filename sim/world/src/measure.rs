@@ -18,7 +18,7 @@ use crate::engine::{Engine, Parts, Signals, Stalls};
 use crate::trace::Trace;
 
 /// Buffers of a core: a world has many cores, and no bulk transfers.
-const POOLS: PoolSizes = PoolSizes { rx: 4096, spill: 1, tx: 2048, small: 2048 };
+const POOLS: PoolSizes = PoolSizes { rx: 2048, spill: 1, tx: 1024, small: 1024 };
 /// When worlds begin: some of the product takes 0 for never.
 const DAWN: Nanos = Nanos::from_secs(1);
 /// Events between two looks at whether what was ordered is done.
