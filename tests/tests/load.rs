@@ -52,8 +52,15 @@ fn load(namespace: &Namespace, arguments: &str) -> (Ran, Value) {
 #[track_caller]
 fn good(namespace: &Namespace, arguments: &str) -> Value {
     let (ran, result) = load(namespace, arguments);
-    ran.ok();
-    assert_eq!((&result["errors"], &result["interrupted"]), (&0.into(), &false.into()), "{result}");
+    // Beside other tests even a small load may be more than the machine can bear. Then that is what it has to say, and what had no reply in time is no fault.
+    if ran.status.code() == Some(3) && result["saturated"] == true {
+        let kinds = &result["errors_by_kind"];
+        assert_eq!((&kinds["broken"], &kinds["lost"], &kinds["wrong"]), (&0.into(), &0.into(), &0.into()), "{result}");
+    } else {
+        ran.ok();
+        assert_eq!(&result["errors"], &Value::from(0), "{result}");
+    }
+    assert_eq!(&result["interrupted"], &Value::from(false), "{result}");
     assert!(number(&result, "completed") > 0.0, "{result}");
     assert!(number(&result, "p50_us") <= number(&result, "p99_us"), "{result}");
     result
