@@ -305,7 +305,7 @@ fn against(args: &Figures, bounds: &[[f64; 2]], tasks: &[Task], done: &[Done]) -
     Table {
         id: "thesis".into(),
         title: format!("Against the thesis, {} cores", args.n),
-        caption: "The highest load with p99 <= 10 S as a share of a bound. The first row is what the thesis's costs are fitted to.".into(),
+        caption: "The highest load with p99 <= 10 S as a share of a bound. The thesis has 16 cores. The first row is what the thesis's costs are fitted to.".into(),
         columns: vec![
             Column::text("law"),
             Column::number("S", "us").decimals(0),
