@@ -182,16 +182,21 @@ impl<Q: Queue> Crew<Q> {
         }
     }
 
-    /// Whether a core other than `own` has something that `own`, which has nothing to do, could do in its stead.
-    pub fn needs(&self, own: usize, assist: Assist, now: Nanos) -> bool {
-        let other = |(i, s): (usize, &Station<Q>)| {
-            i != own
-                && (s.shuffle.offered() > 0
-                    || assist != Assist::None
-                        && s.needs_help(now)
-                        && (assist == Assist::Lend || s.in_app().is_some() && !s.interrupted.load(Relaxed)))
+    /// From when on another core could do something for `core`, as things are. [`Nanos::MAX`]: not before something happens to it.
+    pub fn needs(&self, core: usize, assist: Assist, now: Nanos) -> Nanos {
+        let Some(s) = self.stations.get(core) else { return Nanos::MAX };
+        let reached = match assist {
+            Assist::None => false,
+            Assist::Ipi => s.in_app().is_some() && !s.interrupted.load(Relaxed),
+            Assist::Lend => true,
         };
-        self.stations.iter().enumerate().any(other)
+        if s.shuffle.offered() > 0 {
+            now
+        } else if !reached || s.stack.is_held() {
+            Nanos::MAX
+        } else {
+            s.away_from().max(if s.has_something() { now } else { Nanos(s.deadline.load(Relaxed)) })
+        }
     }
 
     /// Whether work has come home to `core` and nobody is at its network layer, who would see it. If `core` is idle then, and has not been told, it is
@@ -316,15 +321,23 @@ impl<Q: Queue> Station<Q> {
 
     /// Whether its network layer has something to do and its home is not about to do it. A few loads, and the NIC's hint.
     pub(crate) fn needs_help(&self, now: Nanos) -> bool {
-        let away = match self.in_app() {
-            None => now - Nanos(self.polled.load(Relaxed)) > FRESH,
-            Some(since) => self.each.load(Relaxed) <= 1 || now - since > BATCH,
-        };
-        away && !self.stack.is_held()
-            && (self.shuffle.has_returns()
-                || self.deadline.load(Relaxed) <= now.0
-                || self.shared.has_inbox(self.core)
-                || (self.hint)())
+        self.away_from() <= now
+            && !self.stack.is_held()
+            && (self.deadline.load(Relaxed) <= now.0 || self.has_something())
+    }
+
+    /// From when on its home is taken to be away, unless it does something meanwhile.
+    fn away_from(&self) -> Nanos {
+        match self.in_app() {
+            None => Nanos(self.polled.load(Relaxed)) + FRESH + Nanos(1),
+            Some(_) if self.each.load(Relaxed) <= 1 => Nanos::ZERO,
+            Some(since) => since + BATCH + Nanos(1),
+        }
+    }
+
+    /// Whether there is anything for its network layer: what came home, what others sent it, frames.
+    fn has_something(&self) -> bool {
+        self.shuffle.has_returns() || self.shared.has_inbox(self.core) || (self.hint)()
     }
 
     /// One bounded network pass on the home's behalf: remote syscalls, a frame, timers; what became ready is offered. Answers how many slips

@@ -172,6 +172,7 @@ impl Flows {
                 c.cursor = request.next;
             }
             self.slab.free(head);
+            self.end(id);
             match &mut recorder {
                 Some(recorder) if right => recorder.right(request.meant, now),
                 Some(recorder) => recorder.wrong(request.meant),

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use draw::{Arrivals, Gaps, MAX_RATE, MIN_RATE, Pattern, Purpose, stream};
+use draw::{Arrivals, Gaps, MAX_RATE, MIN_RATE, Pattern, Purpose, ServiceTimes, stream};
 use load::{Outcome, Recorder};
 use requests::{Asker, Workload};
 use sys::clock::Clock;
@@ -9,7 +9,7 @@ use units::Nanos;
 
 use crate::config::{Config, OpenLoopError, check_workload};
 use crate::desk::{Desk, Gone};
-use crate::job::{Done, Job, Order, Supply};
+use crate::job::{Done, Job, Order, Supply, Thinkers};
 
 /// The time between an order and its beginning, so that all queues begin together.
 const LEAD: Nanos = Nanos::from_millis(5);
@@ -27,6 +27,9 @@ pub struct Drive {
     pub rate: f64,
     /// How the gaps between them are distributed.
     pub gaps: Gaps,
+    /// A closed loop instead: one client per connection, who waits for the reply, thinks for so long, and asks again. All begin by thinking. The two
+    /// above mean nothing then, and latency counts from when the client asked.
+    pub think: Option<ServiceTimes>,
     /// Load before the window.
     pub warmup: Nanos,
     /// The window: more than zero.
@@ -49,6 +52,7 @@ impl Drive {
         Drive {
             rate,
             gaps: Gaps::poisson(),
+            think: None,
             warmup,
             window,
             slice: Nanos::from_millis(100),
@@ -308,10 +312,17 @@ impl<'a> Hand<'a> {
         let give_up = start + span + drive.patience;
         let job = |i: usize| {
             let rng = stream(config.seed ^ start.0, i as u32, Purpose::Arrivals);
-            let arrivals = Arrivals::new(&drive.gaps, &pattern, share, start, span, rng);
             let mut recorder = recorders.swap_remove(0);
             recorder.open_at(start + drive.warmup);
-            let supply = Supply::Open { arrivals, rate: drive.rate * share };
+            let supply = match &drive.think {
+                Some(think) => {
+                    Supply::Thinking(Thinkers::new(config.per_queue(), think.clone(), start, start + span, rng))
+                }
+                None => {
+                    let arrivals = Arrivals::new(&drive.gaps, &pattern, share, start, span, rng);
+                    Supply::Open { arrivals, rate: drive.rate * share }
+                }
+            };
             Order::Work(Box::new(Job { supply, recorder, give_up }))
         };
         let mut sum: Option<Outcome> = None;
@@ -327,7 +338,9 @@ impl<'a> Hand<'a> {
                 None => sum = Some(outcome),
             }
         }
-        sum.ok_or(OpenLoopError::Stopped)
+        let mut sum = sum.ok_or(OpenLoopError::Stopped)?;
+        sum.open_loop = drive.think.is_none();
+        Ok(sum)
     }
 
     /// Ends all connections with a reset and opens none any more.

@@ -55,6 +55,9 @@ pub(crate) struct Flows {
     pub(crate) refused: u64,
     /// Whether connections are to be open.
     wanted: bool,
+    /// Whether clients wait for replies before they ask again; then those whose requests have come to an end since somebody last looked.
+    pub(crate) heeds: bool,
+    pub(crate) ended: Vec<u32>,
     /// The last poll, and when polls began again after a pause.
     pub(crate) now: Nanos,
     resumed: Nanos,
@@ -100,6 +103,8 @@ impl Flows {
             open: 0,
             refused: 0,
             wanted: false,
+            heeds: false,
+            ended: Vec::with_capacity(n),
             now: Nanos::ZERO,
             resumed: Nanos::ZERO,
             net,
@@ -495,6 +500,7 @@ impl Flows {
                     recorder.lost(request.meant);
                 }
                 self.slab.free(at);
+                self.end(id);
             } else {
                 let c = &mut self.conns[id as usize];
                 let place = &mut self.slab[at];
@@ -511,6 +517,14 @@ impl Flows {
         self.soil(id);
         if self.wanted {
             self.want_open(id);
+        }
+    }
+
+    /// A request of connection `id` has come to its end, whichever.
+    #[inline]
+    pub(crate) fn end(&mut self, id: u32) {
+        if self.heeds {
+            self.ended.push(id);
         }
     }
 

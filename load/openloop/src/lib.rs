@@ -40,8 +40,7 @@
 //! On the data path nothing is allocated but the room for replies in several segments, once per connection, and what the
 //! request's bytes take. Requests without a reply have 131 072 places per queue; what finds none is unanswered at once.
 //!
-//! Absent on purpose: lateness of the client (there is none: a request that is late is so because the server polled late), closed loops,
-//! other clients' behaviour on the wire (loss, reordering), flow groups that move.
+//! Absent on purpose: lateness of the client (there is none: a request that is late is so because the server polled late), other clients' behaviour on the wire (loss, reordering), flow groups that move.
 #![forbid(unsafe_code)]
 
 mod arrives;

@@ -92,7 +92,11 @@ impl OpenLoopQueue {
                 self.flows.change(&mut asker);
                 self.answer = Some((number, Done::Asked(asker)));
             }
-            Order::Work(job) => self.stage = Stage::Working(number, job),
+            Order::Work(job) => {
+                self.flows.heeds = matches!(job.supply, Supply::Thinking(_));
+                self.flows.ended.clear();
+                self.stage = Stage::Working(number, job);
+            }
         }
     }
 
@@ -131,8 +135,9 @@ impl OpenLoopQueue {
     /// Tells other cores when the next frame is due.
     #[inline]
     fn tell_due(&mut self) {
+        self.think();
         let due = match &self.stage {
-            Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || job.is_open() => job.due(),
+            Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || !job.is_shallow() => job.due(),
             _ => Nanos::MAX,
         };
         // What has no reply by then is given up, which is news too.
@@ -146,6 +151,18 @@ impl OpenLoopQueue {
 
     // ---- requests ----
 
+    /// Clients who need wait no longer think, in a closed loop.
+    #[inline]
+    fn think(&mut self) {
+        let OpenLoopQueue { flows, stage, clock, .. } = self;
+        if let Stage::Working(_, job) = stage
+            && let Supply::Thinking(thinkers) = &mut job.supply
+        {
+            let now = clock.now();
+            flows.ended.drain(..).for_each(|id| thinkers.thinks(id, now));
+        }
+    }
+
     /// Makes the requests that are due.
     #[inline]
     fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
@@ -156,25 +173,30 @@ impl OpenLoopQueue {
             if burst.room == 0 {
                 return;
             }
-            let (ask, meant) = match &mut job.supply {
+            let (ask, meant, whose) = match &mut job.supply {
                 Supply::Open { arrivals, .. } => {
                     if arrivals.peek() > now {
                         return;
                     }
-                    (flows.asker.next(), arrivals.next())
+                    (flows.asker.next(), arrivals.next(), None)
+                }
+                Supply::Thinking(thinkers) => {
+                    let Some((meant, id)) = thinkers.ask(now) else { return };
+                    (flows.asker.next(), meant, Some(id))
                 }
                 Supply::Records { next, end } => {
                     if next >= end || flows.slab.used() >= PRELOAD_DEPTH {
                         return;
                     }
                     *next += 1;
-                    (flows.asker.preload(*next - 1), now)
+                    (flows.asker.preload(*next - 1), now, None)
                 }
             };
             job.recorder.meant(meant);
-            let id = picks.random_range(0..conns);
+            let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
             if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
                 job.recorder.unanswered(meant);
+                flows.end(id);
             }
         }
     }

@@ -49,6 +49,18 @@ pub(crate) struct Signals {
 struct Bits(u64);
 
 impl Bits {
+    fn set(&mut self, core: usize) {
+        self.0 |= 1 << core;
+    }
+
+    fn clear(&mut self, core: usize) {
+        self.0 &= !(1 << core);
+    }
+
+    fn has(self, core: usize) -> bool {
+        self.0 & 1 << core != 0
+    }
+
     fn ones(mut self) -> impl Iterator<Item = usize> {
         std::iter::from_fn(move || {
             let bit = self.0.trailing_zeros() as usize;
@@ -81,29 +93,37 @@ struct Core<'a> {
     doing: Doing,
     /// When what it does is over; `ticket` is that event's.
     until: Nanos,
-    ticket: u64,
+    ticket: u32,
     /// The network layers that it is in: its own, a victim's.
     holds: Vec<(usize, Hold<'a, Queue>)>,
     /// When frames are due at its queue, as far as the agenda knows.
     armed: Nanos,
+    /// When others could do something for it, as far as the agenda knows.
+    needs: Nanos,
     lends: u64,
 }
 
+/// What is on the agenda. Small, for the heap moves it about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Event {
+enum What {
     /// What the core does is over. Void if its ticket is another by now.
-    Over { core: usize, ticket: u64 },
+    Over { ticket: u32 },
     /// A frame is due at its queue.
-    Due { core: usize },
+    Due,
+    /// Others could do something for it, if they have not already.
+    Needs,
     /// An interrupt has come.
-    Interrupt { core: usize },
+    Interrupt,
     /// What an interrupt's handler did has taken its time.
-    HandlerOver { core: usize },
+    HandlerOver,
     /// It is taken away for a while.
-    Stall { core: usize },
+    Stall,
     /// Everybody looks round.
     LookRound,
 }
+
+/// When, the how-manieth, at which core, what.
+type Event = (Nanos, u64, u8, What);
 
 /// Cores that the hypervisor takes away.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -135,7 +155,7 @@ pub(crate) struct Engine<'a> {
     clock: Clock,
     costs: Costs,
     signals: Signals,
-    agenda: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
+    agenda: BinaryHeap<Reverse<Event>>,
     /// Events so far: their order where instants are equal.
     events: u64,
     idle: Vec<usize>,
@@ -144,6 +164,8 @@ pub(crate) struct Engine<'a> {
     still: u64,
     /// Cores at whose queues something has changed.
     stirred: Bits,
+    /// Cores to which something has happened: others may be able to do something for them.
+    needy: Bits,
     dice: draw::Rng,
     stalls: Option<Stalls>,
     /// A core that does not come back from its next application code.
@@ -168,6 +190,7 @@ impl<'a> Engine<'a> {
             ticket: 0,
             holds: Vec::with_capacity(2),
             armed: Nanos::MAX,
+            needs: Nanos::MAX,
             lends: 0,
         };
         let mut engine = Engine {
@@ -185,6 +208,7 @@ impl<'a> Engine<'a> {
             last: now,
             still: 0,
             stirred: Bits::default(),
+            needy: Bits::default(),
             dice: draw::Rng::seed_from_u64(setup.seed ^ 0x776f_726c_6400),
             stalls: setup.stalls,
             lose: None,
@@ -199,7 +223,7 @@ impl<'a> Engine<'a> {
             engine.interruptible(i);
             engine.next_stall(i, now);
         }
-        engine.push(now + LOOK_ROUND, Event::LookRound);
+        engine.push(now + LOOK_ROUND, 0, What::LookRound);
         engine
     }
 
@@ -254,9 +278,9 @@ impl<'a> Engine<'a> {
 
     // ---- the agenda ----
 
-    fn push(&mut self, at: Nanos, event: Event) {
+    fn push(&mut self, at: Nanos, core: usize, what: What) {
         self.events += 1;
-        self.agenda.push(Reverse((at, self.events, event)));
+        self.agenda.push(Reverse((at, self.events, core as u8, what)));
     }
 
     /// The core is at this until then.
@@ -269,9 +293,9 @@ impl<'a> Engine<'a> {
     fn until(&mut self, core: usize, until: Nanos) {
         let c = &mut self.cores[core];
         c.until = until;
-        c.ticket += 1;
+        c.ticket = c.ticket.wrapping_add(1);
         let ticket = c.ticket;
-        self.push(until, Event::Over { core, ticket });
+        self.push(until, core, What::Over { ticket });
     }
 
     /// Moves the world on by one event.
@@ -281,7 +305,8 @@ impl<'a> Engine<'a> {
         if orders != std::mem::replace(&mut self.orders, orders) {
             self.look();
         }
-        let Some(Reverse((at, _, event))) = self.agenda.pop() else { return };
+        let Some(Reverse((at, _, core, what))) = self.agenda.pop() else { return };
+        let core = usize::from(core);
         let mut now = at.max(self.clock.now());
         self.still = if now > self.last { 0 } else { self.still + 1 };
         if self.still > STILL {
@@ -290,21 +315,27 @@ impl<'a> Engine<'a> {
         }
         self.last = now;
         self.clock.set(now);
-        match event {
-            Event::Over { core, ticket } if self.cores[core].ticket == ticket => self.over(core, now),
-            Event::Over { .. } => {}
-            Event::Due { core } => {
+        match what {
+            What::Over { ticket } if self.cores[core].ticket == ticket => self.over(core, now),
+            What::Over { .. } => {}
+            What::Due => {
                 if self.cores[core].armed == at {
                     self.cores[core].armed = Nanos::MAX;
                     self.kick(core, now);
-                    self.stirred.0 |= 1 << core;
+                    self.stirred.set(core);
                 }
             }
-            Event::Interrupt { core } => self.interrupt(core, now),
-            Event::HandlerOver { core } => self.handled(core, now),
-            Event::Stall { core } => self.stall(core, now),
-            Event::LookRound => {
-                self.push(now + LOOK_ROUND, Event::LookRound);
+            What::Needs => {
+                if self.cores[core].needs == at {
+                    self.cores[core].needs = Nanos::MAX;
+                    self.needy.set(core);
+                }
+            }
+            What::Interrupt => self.interrupt(core, now),
+            What::HandlerOver => self.handled(core, now),
+            What::Stall => self.stall(core, now),
+            What::LookRound => {
+                self.push(now + LOOK_ROUND, 0, What::LookRound);
                 (0..self.cores.len()).for_each(|core| self.kick(core, now));
                 self.look();
             }
@@ -313,12 +344,12 @@ impl<'a> Engine<'a> {
             self.kick(core, now);
         }
         for core in std::mem::take(&mut self.stirred).ones() {
+            self.needy.set(core);
             self.arm(core);
         }
         self.rouse(now);
         if self.vigilant && self.forgotten.is_none() {
-            let told = |core: usize| self.told.0 & 1 << core != 0;
-            let forgotten = self.idle.iter().find(|core| !told(**core) && self.crew.returns_wait(**core));
+            let forgotten = self.idle.iter().find(|core| !self.told.has(**core) && self.crew.returns_wait(**core));
             self.forgotten = forgotten.map(|core| (*core, now));
         }
         self.clock.set(now);
@@ -328,48 +359,59 @@ impl<'a> Engine<'a> {
 
     /// There is something for a core that may be idle.
     fn kick(&mut self, core: usize, now: Nanos) {
+        self.needy.set(core);
         if let Some(at) = self.idle.iter().position(|i| *i == core) {
             self.idle.swap_remove(at);
             self.occupy(core, Doing::Turn, now + self.costs.poll());
         } else {
             // If its turn has begun already, it may have missed this: it looks once more before it is idle.
-            self.told.0 |= 1 << core;
+            self.told.set(core);
         }
     }
 
     /// One of the idle cores sees what it could do for others. Those that it leaves something to see that after it.
     fn rouse(&mut self, now: Nanos) {
-        let Some(assist) = self.assist().filter(|_| !self.idle.is_empty()) else { return };
-        let core = self.idle[self.dice.random_range(0..self.idle.len())];
-        if self.crew.needs(core, assist, now) {
-            self.kick(core, now);
+        let Some(assist) = self.assist().filter(|_| !self.idle.is_empty() && self.needy.0 != 0) else { return };
+        let idle = self.idle[self.dice.random_range(0..self.idle.len())];
+        for core in self.needy.ones().filter(|core| *core != idle) {
+            let at = self.crew.needs(core, assist, now);
+            if at <= now {
+                return self.kick(idle, now);
+            }
+            self.needy.clear(core);
+            if at < self.cores[core].needs {
+                self.cores[core].needs = at;
+                self.push(at, core, What::Needs);
+            }
         }
     }
 
-    /// Somebody looks at the queue of a core when a frame is due there. What is due already at a core in application code is seen with every event.
+    /// Somebody looks at the queue of a core when a frame is due there. What is due already at a core that is about something is for others to see.
     fn arm(&mut self, core: usize) {
         let late = Nanos(self.late[core].load(Relaxed));
         let (due, now) = (self.director.due(core).min(late), self.clock.now());
         let c = &mut self.cores[core];
         let looks = match c.doing {
             Doing::Idle => true,
-            Doing::App(_) => due > now,
-            Doing::Turn | Doing::Network(_) => false,
+            Doing::Turn | Doing::App(_) => due > now,
+            Doing::Network(_) => false,
         };
         if looks && due < c.armed {
             let at = due.max(now);
             c.armed = at;
-            self.push(at, Event::Due { core });
+            self.push(at, core, What::Due);
         }
     }
 
     /// What a core was at is over.
     fn over(&mut self, core: usize, now: Nanos) {
+        self.needy.set(core);
         match std::mem::replace(&mut self.cores[core].doing, Doing::Idle) {
             Doing::Idle | Doing::Turn => self.turn(core, now),
             Doing::Network(step) => self.let_go(core, step, now),
             Doing::App(call) => {
                 self.note(now, core, "returns", String::new);
+                call.stolen_from().into_iter().for_each(|home| self.needy.set(home));
                 let Core { thread, app, .. } = &mut self.cores[core];
                 let turn = thread.resume(call, now, app);
                 self.passed(core, Step::End(turn), now);
@@ -378,7 +420,7 @@ impl<'a> Engine<'a> {
     }
 
     fn turn(&mut self, core: usize, now: Nanos) {
-        self.told.0 &= !(1 << core);
+        self.told.clear(core);
         let Core { thread, app, .. } = &mut self.cores[core];
         let step = thread.begin(now, app.wake_at());
         let mut more = Nanos::ZERO;
@@ -406,7 +448,7 @@ impl<'a> Engine<'a> {
         let until = self.clock.now();
         let mut held = false;
         for at in bits(&self.signals.touched) {
-            self.stirred.0 |= 1 << at;
+            self.stirred.set(at);
             if let Some(hold) = self.crew.hold(at) {
                 self.cores[core].holds.push((at, hold));
                 held = true;
@@ -423,6 +465,7 @@ impl<'a> Engine<'a> {
     fn let_go(&mut self, core: usize, step: Step, now: Nanos) {
         while let Some((at, hold)) = self.cores[core].holds.pop() {
             self.crew.let_go(at, hold, now);
+            self.needy.set(at);
             if at != core {
                 self.kick(at, now);
             }
@@ -446,7 +489,8 @@ impl<'a> Engine<'a> {
                 if lost {
                     // No event of its own any more: not even the end of a stall.
                     self.lose = None;
-                    self.cores[core].ticket += 1;
+                    let c = &mut self.cores[core];
+                    c.ticket = c.ticket.wrapping_add(1);
                     self.note(now, core, "is lost", String::new);
                 }
                 self.arm(core);
@@ -458,14 +502,14 @@ impl<'a> Engine<'a> {
                 self.idle.push(core);
                 // A timer may be due before anything comes.
                 let c = &mut self.cores[core];
-                c.ticket += 1;
+                c.ticket = c.ticket.wrapping_add(1);
                 if turn.deadline < Nanos::MAX {
-                    self.push(turn.deadline, Event::Due { core });
+                    self.push(turn.deadline, core, What::Due);
                     let c = &mut self.cores[core];
                     c.armed = turn.deadline.min(c.armed);
                 }
                 self.arm(core);
-                if self.told.0 & 1 << core != 0 {
+                if self.told.has(core) {
                     self.kick(core, now);
                 }
             }
@@ -476,11 +520,12 @@ impl<'a> Engine<'a> {
 
     fn interrupts(&mut self, now: Nanos) {
         for core in bits(&self.signals.interrupted) {
-            self.push(now, Event::Interrupt { core });
+            self.push(now, core, What::Interrupt);
         }
     }
 
     fn interrupt(&mut self, core: usize, now: Nanos) {
+        self.needy.set(core);
         if !matches!(self.cores[core].doing, Doing::App(_)) {
             // It is not in application code any more, and forgets it.
             return self.crew.interrupted(core, now);
@@ -496,13 +541,13 @@ impl<'a> Engine<'a> {
         let until = self.clock.now();
         let took = until - now;
         for at in bits(&self.signals.touched) {
-            self.stirred.0 |= 1 << at;
+            self.stirred.set(at);
             if let Some(hold) = self.crew.hold(at) {
                 self.cores[core].holds.push((at, hold));
             }
         }
         if !self.cores[core].holds.is_empty() {
-            self.push(until, Event::HandlerOver { core });
+            self.push(until, core, What::HandlerOver);
         }
         self.later(core, took);
     }
@@ -519,6 +564,7 @@ impl<'a> Engine<'a> {
         if matches!(self.cores[core].doing, Doing::App(_)) {
             while let Some((at, hold)) = self.cores[core].holds.pop() {
                 self.crew.let_go(at, hold, now);
+                self.needy.set(at);
             }
             self.delayed(core, now);
         }
@@ -527,7 +573,7 @@ impl<'a> Engine<'a> {
     fn next_stall(&mut self, core: usize, now: Nanos) {
         if let Some(stalls) = self.stalls {
             let gap = -(1.0 - self.dice.random::<f64>()).ln() * stalls.every.0 as f64;
-            self.push(now + Nanos(gap as u64), Event::Stall { core });
+            self.push(now + Nanos(gap as u64), core, What::Stall);
         }
     }
 
@@ -535,6 +581,7 @@ impl<'a> Engine<'a> {
     fn stall(&mut self, core: usize, now: Nanos) {
         let Some(Stalls { last, .. }) = self.stalls else { return };
         self.note(now, core, "stalls", || format!("{last:?}"));
+        self.needy.set(core);
         if let Some(at) = self.idle.iter().position(|i| *i == core) {
             self.idle.swap_remove(at);
             self.occupy(core, Doing::Turn, now + last);

@@ -17,7 +17,7 @@
 //! | `engine.rs` | cores, events, interrupts, stalls |
 //! | `charged.rs` | a queue whose frames take time |
 //! | `costs.rs` | [`Costs`]: what operations take |
-//! | `measure.rs` | [`measure`] a load; find the [`max_load`] at an objective |
+//! | `measure.rs` | [`measure`] a load, or a [`closed_loop`]; find the [`max_load`] at an objective |
 //! | [`campaign`] | worlds drawn from seeds, and what must hold in each |
 //! | `trace.rs` | one line per transition |
 //!
@@ -33,7 +33,7 @@ mod trace;
 
 pub use costs::Costs;
 pub use engine::Stalls;
-pub use measure::{Found, Row, Setup, max_load, measure};
+pub use measure::{Found, Row, Setup, closed_loop, max_load, measure};
 pub use trace::Trace;
 
 /// Why a world does not come to be, or ends.

@@ -97,6 +97,8 @@ pub struct Row {
     pub lend_rate: f64,
     /// Interrupts per request.
     pub interrupt_rate: f64,
+    /// Replies per second of the window.
+    pub throughput: f64,
     /// Requests without a right reply.
     pub errors: u64,
 }
@@ -120,6 +122,20 @@ pub fn measure(
         }
         Ok(())
     })
+}
+
+/// Loads a world in a closed loop with about `requests` requests: a client on each connection asks, waits for the reply, thinks for a time drawn from `think`, and
+/// asks again. The row's load is what came of that.
+///
+/// # Errors
+/// As [`measure`].
+pub fn closed_loop(
+    setup: &Setup,
+    think: &ServiceTimes,
+    requests: u64,
+    trace: Option<Trace>,
+) -> Result<Row, WorldError> {
+    with(setup, trace, |world| world.think(think, requests))
 }
 
 /// The highest load at which the 99th percentile keeps to the objective.
@@ -256,13 +272,25 @@ impl World<'_> {
         if !(load > 0.0 && load <= 1.5) {
             return Err(WorldError::Load(load));
         }
-        let rate = self.setup.rate(load);
+        self.drive(self.setup.rate(load), None, requests, load)
+    }
+
+    /// A stretch of load by clients that think.
+    fn think(&mut self, think: &ServiceTimes, requests: u64) -> Result<Row, WorldError> {
+        // No more than either the clients or the cores can do.
+        let round = (think.mean() + self.setup.times.mean()).as_secs_f64();
+        let rate = (f64::from(self.setup.connections) / round).min(self.setup.rate(1.0));
+        let row = self.drive(rate, Some(think.clone()), requests, 0.0)?;
+        Ok(Row { load: row.throughput / self.setup.rate(1.0), ..row })
+    }
+
+    fn drive(&mut self, rate: f64, think: Option<ServiceTimes>, requests: u64, load: f64) -> Result<Row, WorldError> {
         let span = |n: f64| Nanos((n / rate * 1e9).max(1.0) as u64);
         let window = span(requests as f64);
         let warmup = span(requests as f64 / 5.0).max(Nanos(50 * self.setup.times.mean().0));
         // A bad wire costs a client 200 ms per loss, one after the other on a connection.
         let patience = if self.setup.faults == Faults::default() { Nanos::from_secs(1) } else { Nanos::from_secs(300) };
-        let drive = Drive { warmup, slice: window, keep: false, patience, ..Drive::new(rate, window) };
+        let drive = Drive { think, warmup, slice: window, keep: false, patience, ..Drive::new(rate, window) };
         let before = self.counted();
         let outcome = self.hand(|hand| hand.run(&drive))?;
         let after = self.counted();
@@ -281,6 +309,7 @@ impl World<'_> {
             steal_rate: per(0),
             lend_rate: per(1),
             interrupt_rate: per(2),
+            throughput: outcome.achieved_rps(),
             errors: outcome.errors.total(),
         })
     }

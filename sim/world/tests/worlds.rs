@@ -6,7 +6,7 @@ use dataplane::{Assist, Sched};
 use draw::ServiceTimes;
 use nic::Faults;
 use units::Nanos;
-use world::{Costs, Row, Setup, Stalls, Trace, WorldError, max_load, measure};
+use world::{Costs, Row, Setup, Stalls, Trace, WorldError, closed_loop, max_load, measure};
 
 const LEND: Sched = Sched::Zygos(Assist::Lend);
 const S: Nanos = Nanos::from_micros(10);
@@ -81,13 +81,38 @@ fn without_costs_a_world_is_a_queueing_model() {
     assert!((0.77..0.885).contains(&lend), "lending carries {lend}, M/M/4 0.875");
 }
 
+/// One server, and clients that think between a reply and the next request: M/M/1//N, the machine repairman. With p(k) = p(0) N!/(N-k)! (S/Z)^k the server is busy
+/// for 1 - p(0) of the time.
+#[test]
+fn clients_that_think_are_machines_that_need_repair() {
+    let think = ServiceTimes::exp(Nanos::from_micros(100));
+    let times = ServiceTimes::exp(S);
+    let one = |connections| {
+        let setup = Setup { costs: free(), batch: 1, connections, ..Setup::new(1, Sched::Ix, times.clone()) };
+        closed_loop(&setup, &think, 60_000, None).unwrap()
+    };
+    for clients in [1u32, 5, 10, 40] {
+        let term = |k: u32| (0..k).map(|i| f64::from(clients - i) * 0.1).product::<f64>();
+        let idle = 1.0 / (0..=clients).map(term).sum::<f64>();
+        let row = one(clients);
+        assert!((row.load - (1.0 - idle)).abs() < 0.015, "{clients} clients: {row:?}, idle {idle}");
+        assert_eq!(row.errors, 0);
+        // Little: clients = throughput * (thinking + waiting).
+        let round = 100e-6 + row.mean_ns * 1e-9;
+        let little = row.throughput * round / f64::from(clients);
+        assert!((little - 1.0).abs() < 0.02, "{clients} clients: {little}");
+    }
+    let few = Setup { connections: 12, ..Setup::new(4, LEND, times.clone()) };
+    assert_eq!(closed_loop(&few, &think, 20_000, None).unwrap().errors, 0);
+}
+
 #[test]
 fn what_a_frame_costs_is_missing_in_the_highest_load() {
     let costs = Costs { rx_ns: 2_500, tx_ns: 2_500, ..free() };
     let setup = Setup { costs, ..Setup::new(2, LEND, ServiceTimes::det(S)) };
     let row = &rows(&setup, &[0.3], 5_000, None)[0];
     assert!(row.p50 >= Nanos(S.0 + 5_000), "{row:?}");
-    let found = max_load(&setup, 10.0, 0.02, 10_000, |_| ()).unwrap();
+    let found = max_load(&setup, 10.0, 0.02, 40_000, |_| ()).unwrap();
     // 10 us of work and 5 us of network: two thirds are the most.
     assert!((0.45..0.667).contains(&found.max_load), "{found:?}");
     assert!(found.rows.is_sorted_by(|a, b| a.load <= b.load));

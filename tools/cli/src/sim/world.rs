@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
+use load::draw::ServiceTimes;
 use queueing::{Effort, Policy, Question, System, Watch};
 use serde_json::json;
 use units::Nanos;
@@ -37,10 +38,16 @@ pub(super) fn run(args: &World) -> Result<()> {
     if let Some(lost) = args.lost.filter(|lost| *lost >= args.n) {
         return Err(crate::Usage(format!("--lost {lost}: cores are 0 to {}", args.n - 1)).into());
     }
+    if args.conns.len() > 1 && args.think.is_none() {
+        return Err(crate::Usage("--conns: several numbers only with --think".into()).into());
+    }
     let began = Instant::now();
     let bar = bar();
-    let result =
-        if args.load.is_empty() { highest(args, &costs, bar.as_ref()) } else { at(args, &costs, bar.as_ref()) };
+    let result = match &args.think {
+        Some(think) => closed(args, think, &costs, bar.as_ref()),
+        None if args.load.is_empty() => highest(args, &costs, bar.as_ref()),
+        None => at(args, &costs, bar.as_ref()),
+    };
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
@@ -184,31 +191,56 @@ fn at(args: &World, costs: &Costs, bar: Option<&ProgressBar>) -> Result<serde_js
         })?;
         Ok(rows)
     })?;
-    say!(
-        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8}",
-        "load",
-        "p50 (S)",
-        "p99 (S)",
-        "p99.9 (S)",
-        "mean (S)",
-        "steals",
-        "lends",
-        "ipis"
-    );
-    let mut means = Vec::new();
-    for (nth, load) in args.load.iter().enumerate() {
-        let of = |f: fn(&Row) -> f64| mean(all.iter().filter_map(|rows| rows.get(nth)).map(f));
-        let s = |f: fn(&Row) -> f64| of(f) / (args.s * 1e3);
-        let (p50, p99, p999) = (s(|r| r.p50.0 as f64), s(|r| r.p99.0 as f64), s(|r| r.p999.0 as f64));
-        let (mean, steals, lends) = (s(|r| r.mean_ns), of(|r| r.steal_rate), of(|r| r.lend_rate));
-        let interrupts = of(|r| r.interrupt_rate);
-        say!("{load:>6.3} {p50:>9.2} {p99:>9.2} {p999:>9.2} {mean:>9.2} {steals:>8.3} {lends:>8.3} {interrupts:>8.3}");
-        means.push(json!({
-            "load": load, "p50": p50, "p99": p99, "p999": p999, "mean": mean, "steal_rate": steals, "lend_rate": lends,
-            "interrupt_rate": interrupts, "errors": of(|r| r.errors as f64), "requests": of(|r| r.requests as f64),
-        }));
+    say!("{:>6} {HEAD}", "load");
+    let row = |(nth, load): (usize, &f64)| {
+        let seeds: Vec<&Row> = all.iter().filter_map(|rows| rows.get(nth)).collect();
+        let (cells, mut object) = summary(args, &seeds);
+        say!("{load:>6.3} {cells}");
+        object["load"] = json!(load);
+        object
+    };
+    Ok(json!({ "rows": args.load.iter().enumerate().map(row).collect::<Vec<_>>() }))
+}
+
+/// What comes of clients that think, for each number of them: means over the seeds.
+fn closed(args: &World, think: &ServiceTimes, costs: &Costs, bar: Option<&ProgressBar>) -> Result<serde_json::Value> {
+    say!("{:>7} {:>9} {:>6} {HEAD}", "clients", "per s", "load");
+    let mut rows = Vec::new();
+    for clients in &args.conns {
+        let seeds = each_seed(args, costs, |setup| {
+            let setup = Setup { connections: *clients, ..setup };
+            let row = world::closed_loop(&setup, think, args.requests, None)?;
+            if let Some(bar) = bar {
+                bar.inc(1);
+            }
+            Ok(row)
+        })?;
+        let (cells, mut object) = summary(args, &seeds.iter().collect::<Vec<_>>());
+        let (throughput, load) = (object["throughput"].as_f64(), object["load"].as_f64());
+        say!("{clients:>7} {:>9.0} {:>6.3} {cells}", throughput.unwrap_or(0.0), load.unwrap_or(0.0));
+        object["clients"] = json!(clients);
+        rows.push(object);
     }
-    Ok(json!({ "rows": means }))
+    Ok(json!({ "think": think.to_string(), "rows": rows }))
+}
+
+/// The columns of [`summary`].
+const HEAD: &str = "  p50 (S)   p99 (S) p99.9 (S)  mean (S)   steals    lends     ipis";
+
+/// Means over the seeds: the cells of a line, and an object.
+fn summary(args: &World, seeds: &[&Row]) -> (String, serde_json::Value) {
+    let of = |f: fn(&Row) -> f64| mean(seeds.iter().copied().map(f));
+    let s = |f: fn(&Row) -> f64| of(f) / (args.s * 1e3);
+    let (p50, p99, p999) = (s(|r| r.p50.0 as f64), s(|r| r.p99.0 as f64), s(|r| r.p999.0 as f64));
+    let (mean, steals, lends) = (s(|r| r.mean_ns), of(|r| r.steal_rate), of(|r| r.lend_rate));
+    let interrupts = of(|r| r.interrupt_rate);
+    let cells = format!("{p50:>9.2} {p99:>9.2} {p999:>9.2} {mean:>9.2} {steals:>8.3} {lends:>8.3} {interrupts:>8.3}");
+    let object = json!({
+        "load": of(|r| r.load), "p50": p50, "p99": p99, "p999": p999, "mean": mean, "steal_rate": steals,
+        "lend_rate": lends, "interrupt_rate": interrupts, "throughput": of(|r| r.throughput),
+        "errors": of(|r| r.errors as f64), "requests": of(|r| r.requests as f64),
+    });
+    (cells, object)
 }
 
 fn rows(args: &World, rows: &[Row]) -> serde_json::Value {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use dataplane::{Assist, Sched};
+use load::draw::ServiceTimes;
 use load::draw::parse_span;
 use nic::Faults;
 use units::Nanos;
@@ -50,9 +51,13 @@ pub(crate) struct World {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = a_load)]
     pub(crate) load: Vec<f64>,
 
-    /// TCP connections, all cores together
-    #[arg(long, value_name = "N", default_value_t = 2752, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    pub(crate) conns: u32,
+    /// A closed loop instead: a client on each connection asks, waits, thinks for so long (such as exp:100us), and asks again
+    #[arg(long, value_name = "TIMES", conflicts_with = "load")]
+    pub(crate) think: Option<ServiceTimes>,
+
+    /// TCP connections, all cores together (with --think: a world for each number)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2752", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) conns: Vec<u32>,
 
     /// Requests at each load that is tried
     #[arg(long, value_name = "N", default_value = "200k", value_parser = super::args::requests)]
@@ -131,7 +136,7 @@ impl World {
         let faults = if self.loss + self.duplicate + self.late > 0.0 { faults } else { Faults::default() };
         Setup {
             costs,
-            connections: self.conns,
+            connections: self.conns[0],
             batch: usize::from(self.batch),
             stalls,
             lost: self.lost.map(usize::from),
