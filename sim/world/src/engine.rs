@@ -500,15 +500,13 @@ impl<'a> Engine<'a> {
             Step::End(turn) => {
                 self.cores[core].doing = Doing::Idle;
                 self.idle.push(core);
-                // A timer may be due before anything comes.
-                let c = &mut self.cores[core];
-                c.ticket = c.ticket.wrapping_add(1);
-                if turn.deadline < Nanos::MAX {
-                    self.push(turn.deadline, core, What::Due);
-                    let c = &mut self.cores[core];
-                    c.armed = turn.deadline.min(c.armed);
-                }
+                self.cores[core].ticket = self.cores[core].ticket.wrapping_add(1);
                 self.arm(core);
+                // A timer may be due before anything comes.
+                if turn.deadline < self.cores[core].armed {
+                    self.cores[core].armed = turn.deadline;
+                    self.push(turn.deadline, core, What::Due);
+                }
                 if self.told.has(core) {
                     self.kick(core, now);
                 }

@@ -17,8 +17,8 @@ use crate::costs::Costs;
 use crate::engine::{Engine, Parts, Signals, Stalls};
 use crate::trace::Trace;
 
-/// Buffers of a core: a world has many cores, and no bulk transfers.
-const POOLS: PoolSizes = PoolSizes { rx: 2048, spill: 1, tx: 1024, small: 1024 };
+/// Buffers of a core: a world has many cores, and no bulk transfers. As many as whole huge pages hold, for clearing these is most of what a world costs at first.
+const POOLS: PoolSizes = PoolSizes { rx: 1984, spill: 1, tx: 992, small: 1024 };
 /// When worlds begin: some of the product takes 0 for never.
 const DAWN: Nanos = Nanos::from_secs(1);
 /// Events between two looks at whether what was ordered is done.
