@@ -7,6 +7,7 @@
 //! | `layers.rs` | `layers`: which crate may depend on which |
 //! | `tidy.rs` | the rules that no compiler knows |
 //! | `bench.rs`, `counts.rs` | `bench`: programs that measure; instructions per request against a reference |
+//! | `fuzz.rs` | `fuzz`: libFuzzer on the targets of the crate `fuzz` |
 //! | `mutations.rs`, `mutants.rs` | `mutations`: builds that are broken on purpose, and what catches them |
 //! | `demo.rs` | a short run of the demo, its JSON checked |
 //! | `suite.rs`, `verdicts.rs` | test programs: built once, run in groups; what they print, counted |
@@ -20,6 +21,7 @@
 mod bench;
 mod counts;
 mod demo;
+mod fuzz;
 mod layers;
 mod lint;
 mod mutants;
@@ -44,6 +46,8 @@ usage: cargo xtask <command>
   bench [NAME...] [--tiny] [--out DIR]
                                       runs the benches (all, or those named); results as JSON and markdown in DIR
   bench counts [--update]             instructions per request against bench/reference.json
+  fuzz [TARGET...] [--minutes N] [--keep]
+                                      libFuzzer on whatever a peer may send (all targets, 15 minutes each); needs a C++ compiler
   mutations [NAME...] [--seeds N]     breaks the shuffle layer, a line at a time: does the simulator's campaign, or a curve, catch it?";
 
 fn main() -> ExitCode {
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         "lint" => no_more(rest).and_then(|()| lint::run()),
         "layers" => no_more(rest).and_then(|()| layers::run()),
         "bench" => bench::Options::parse(rest).and_then(|options| bench::run(&options)),
+        "fuzz" => fuzz::Options::parse(rest).and_then(|options| fuzz::run(&options)),
         "mutations" => mutations::Options::parse(rest).and_then(|options| mutations::run(&options)),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");
