@@ -156,7 +156,7 @@ pub fn idle(count: usize) -> Result<IdleResult, Box<dyn std::error::Error>> {
 }
 
 /// Resident bytes of this process.
-fn resident() -> std::io::Result<usize> {
+pub(crate) fn resident() -> std::io::Result<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
     Ok(pages.ok_or_else(|| std::io::Error::other("/proc/self/statm has another format"))? * 4096)

@@ -5,17 +5,21 @@
 //! | `echo.rs` | messages per second through one server core |
 //! | `rig.rs` | both ends of a wire on one thread, turn by turn, in virtual time |
 //! | `idle.rs` | memory per idle connection |
+//! | `scale.rs`, `crowd.rs` | a million connections: memory and throughput; their client, which keeps 16 bytes of each |
 //! | `client.rs` | the client: an application on the raw ABI |
 //!
 //! Every result is labelled as an emulated wire. `examples/count.rs` is the program whose instructions callgrind counts.
 #![forbid(unsafe_code)]
 
 mod client;
+mod crowd;
 mod echo;
 mod idle;
 mod rig;
+mod scale;
 
 pub use client::{Client, Tally};
 pub use echo::{EchoConfig, EchoResult, echo};
 pub use idle::{IdleResult, idle};
 pub use rig::Rig;
+pub use scale::{ScaleConfig, ScaleRow, scale};
