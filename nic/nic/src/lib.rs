@@ -8,20 +8,20 @@
 //! ```
 //!
 //! Files: `caps.rs` (abilities), `frame.rs` (what comes and goes), `queue.rs` (the two traits and the counters),
-//! `pcap.rs` (a queue that records another queue's frames), `fault.rs` (a queue behind a bad wire).
+//! `pcap.rs` (a queue that records another queue's frames), `impair/` (what a bad wire does to frames, and a queue behind one).
 //!
 //! Backends are crates of their own beside this one. Absent on purpose: protocols, addresses, and any notion of who
 //! owns a flow group; a NIC may deliver a frame to the wrong queue, and the network layer forwards it.
 #![forbid(unsafe_code)]
 
 mod caps;
-mod fault;
 mod frame;
+mod impair;
 mod pcap;
 mod queue;
 
 pub use caps::{Caps, Steering};
-pub use fault::{Faults, Faulty};
 pub use frame::{CsumStart, Gso, RxFrame, RxPools, TxFrame, TxFull};
+pub use impair::{Depths, Faults, Faulty, Impairment, Line, Passage, Passed, complete_checksum, flip_bit, mark_ce};
 pub use pcap::Pcap;
 pub use queue::{Nic, Queue, QueueCounters, RxHint};

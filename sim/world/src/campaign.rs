@@ -67,6 +67,7 @@ pub fn setup(seed: u64) -> (Setup, f64, u64) {
                 duplicate: dice.random_range(0.0..0.03),
                 late: dice.random_range(0.0..0.05),
                 delay: Nanos(one(&mut dice, &[1_000, 50_000, 2_000_000])),
+                ..Faults::default()
             },
             _ => Faults::default(),
         },

@@ -45,7 +45,7 @@ impl std::io::Write for Page {
 
 #[test]
 fn equal_seeds_give_equal_bytes_and_others_do_not() {
-    let faults = Faults { loss: 0.01, duplicate: 0.01, late: 0.02, delay: Nanos::from_micros(50) };
+    let faults = Faults { loss: 0.01, duplicate: 0.01, late: 0.02, delay: Nanos::from_micros(50), ..Faults::default() };
     let stalls = Some(Stalls { every: Nanos::from_millis(1), last: Nanos::from_micros(100) });
     for sched in [Sched::Ix, Sched::Zygos(Assist::Ipi), LEND] {
         let traced = |seed| {

@@ -132,6 +132,7 @@ impl World {
             duplicate: self.duplicate / 100.0,
             late: self.late / 100.0,
             delay: self.delay,
+            ..Faults::default()
         };
         let faults = if self.loss + self.duplicate + self.late > 0.0 { faults } else { Faults::default() };
         Setup {

@@ -1,51 +1,43 @@
-//! A queue whose wire loses, doubles, delays and thereby reorders frames, as a seed decides.
-//!
-//! For tests, and for the simulator: equal seeds and equal frames at equal times meet equal faults. It allocates for frames that it holds back.
-
 use std::io::IoSlice;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use sys::clock::Clock;
 use units::Nanos;
 
+use super::{Faults, Impairment, Line, Passage, Passed, bytes};
 use crate::{Caps, CsumStart, Gso, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 
-/// Frames that may be held back at once, each way. More are not.
-const HELD_MAX: usize = 256;
-
-/// What happens to frames, in both directions: shares of 1.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Faults {
-    /// Never arrive.
-    pub loss: f64,
-    /// Arrive twice.
-    pub duplicate: f64,
-    /// Arrive late: others overtake them.
-    pub late: f64,
-    /// By how much at most; evenly spread.
-    pub delay: Nanos,
-}
-
-/// A queue behind a bad wire.
+/// A queue behind a bad wire, for tests and for the simulator: the same faults both ways, each way by dice of its own.
+///
+/// Frames are what the queue hands over: a super-frame is lost or doubled as one, so that a share of loss is one of up to
+/// 64 KB. Where bytes are touched ([`Faults::touches_bytes`]), the stack is told that the queue neither cuts super-frames nor
+/// fills in checksums, so that nobody mends what was damaged; and a received frame whose checksum was only promised
+/// gets it, and is said to be unchecked, before a bit of its first buffer is turned over.
+///
+/// It allocates for frames that it holds back. A rate or a latency wants a receive pool that has room for what is under way.
 pub struct Faulty<Q> {
     inner: Q,
-    faults: Faults,
+    caps: Caps,
     clock: Clock,
-    dice: SmallRng,
     burst: Vec<RxFrame>,
-    rx: Vec<(Nanos, RxFrame)>,
-    tx: Vec<(Nanos, Kept)>,
+    rx: Way<RxFrame>,
+    tx: Way<Kept>,
     /// When the first frame that is held back goes on, in nanoseconds.
     due: Arc<AtomicU64>,
     /// The wire has been mended.
     mended: Arc<AtomicBool>,
 }
 
+/// One direction.
+struct Way<F> {
+    impairment: Impairment,
+    line: Line<F>,
+}
+
 /// A frame to transmit that had to be copied.
+#[derive(Clone)]
 struct Kept {
     head: Vec<u8>,
     payload: Vec<u8>,
@@ -53,28 +45,35 @@ struct Kept {
     gso: Option<Gso>,
 }
 
-/// A frame's fate.
-enum Fate {
-    Lost,
-    Passes,
-    Twice,
-    Late(Nanos),
+impl<F> Way<F> {
+    fn new(faults: Faults, seed: u64) -> Way<F> {
+        Way { impairment: Impairment::new(faults, seed), line: Line::new() }
+    }
+
+    fn hold(&mut self, passage: &Passage, frame: F) {
+        match passage.behind {
+            0 => self.line.push(passage.at, frame),
+            later => self.line.push_behind(later, passage.at, frame),
+        }
+    }
 }
 
 impl<Q: Queue> Faulty<Q> {
     /// `queue` behind a wire with these `faults`, by this `clock`.
     pub fn new(queue: Q, faults: Faults, clock: Clock, seed: u64) -> Faulty<Q> {
-        let dice = SmallRng::seed_from_u64(seed);
-        let due = Arc::new(AtomicU64::new(u64::MAX));
+        let mut caps = queue.caps().clone();
+        if faults.touches_bytes() {
+            (caps.tx_csum, caps.tso) = (false, false);
+        }
         Faulty {
             inner: queue,
-            faults,
+            caps,
             clock,
-            dice,
             burst: Vec::new(),
-            rx: Vec::new(),
-            tx: Vec::new(),
-            due,
+            rx: Way::new(faults, seed),
+            // Any other stream of dice.
+            tx: Way::new(faults, seed.rotate_left(32) ^ 0x5bd1_e995),
+            due: Arc::new(AtomicU64::new(u64::MAX)),
             mended: Arc::default(),
         }
     }
@@ -84,47 +83,69 @@ impl<Q: Queue> Faulty<Q> {
         self.mended.clone()
     }
 
-    /// Whether there is nothing to do but to pass frames on.
-    fn is_clear(&self) -> bool {
-        (self.faults == Faults::default() || self.mended.load(Ordering::Relaxed))
-            && self.rx.is_empty()
-            && self.tx.is_empty()
-    }
-
     /// When the first frame that is held back goes on, in nanoseconds of the clock; `u64::MAX`: none is.
     pub fn due(&self) -> Arc<AtomicU64> {
         self.due.clone()
     }
 
-    fn fate(&mut self, now: Nanos, held: usize) -> Fate {
-        if self.mended.load(Ordering::Relaxed) {
-            return Fate::Passes;
-        }
-        let Faults { loss, duplicate, late, delay } = self.faults;
-        let roll: f64 = self.dice.random();
-        if roll < loss {
-            Fate::Lost
-        } else if roll < loss + duplicate {
-            Fate::Twice
-        } else if roll < loss + duplicate + late && held < HELD_MAX {
-            Fate::Late(now + Nanos(self.dice.random_range(0..=delay.0)))
-        } else {
-            Fate::Passes
-        }
+    /// What became of received frames, and of transmitted ones.
+    pub fn passed(&self) -> (Passed, Passed) {
+        (self.rx.impairment.passed(), self.tx.impairment.passed())
+    }
+
+    /// Whether there is nothing to do but to pass frames on.
+    fn is_clear(&self) -> bool {
+        (self.faults().is_none() || self.is_mended()) && self.rx.line.is_empty() && self.tx.line.is_empty()
+    }
+
+    fn faults(&self) -> &Faults {
+        self.rx.impairment.faults()
+    }
+
+    fn is_mended(&self) -> bool {
+        self.mended.load(Ordering::Relaxed)
     }
 
     fn tell_due(&self) {
-        let first = self.rx.iter().map(|(at, _)| *at).chain(self.tx.iter().map(|(at, _)| *at)).min();
+        let first = self.rx.line.due().into_iter().chain(self.tx.line.due()).min();
         self.due.store(first.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
 
     /// Transmits what has been held back for long enough.
     fn catch_up(&mut self, now: Nanos) {
-        while let Some(i) = self.tx.iter().position(|(at, _)| *at <= now) {
-            let (_, frame) = self.tx.remove(i);
+        while let Some(frame) = self.tx.line.pop(now) {
             // A full ring loses it: that is a fault, too.
             let _ = frame.with(|frame| self.inner.tx(frame));
         }
+    }
+
+    fn receive(&mut self, mut frame: RxFrame, now: Nanos, pools: &mut RxPools) {
+        if self.is_mended() {
+            return self.rx.line.push(now, frame);
+        }
+        let len = frame.head.len() + frame.rest.bytes() as usize;
+        let Some(passage) = self.rx.impairment.judge(now, len, self.rx.line.len()) else {
+            return lose(frame, pools);
+        };
+        if passage.mark {
+            bytes::mark_ce(&mut frame.head);
+        }
+        if let Some(bit) = passage.flip {
+            damage(&mut frame, bit);
+        }
+        let twin = passage.twin.and_then(|at| Some((at, double(&frame, pools)?)));
+        self.rx.hold(&passage, frame);
+        if let Some((at, twin)) = twin {
+            self.rx.line.push(at, twin);
+        }
+    }
+
+    /// Whether a frame can go on as it lies, without a copy.
+    fn passes_as_is(&self, passage: &Passage, now: Nanos) -> bool {
+        let Passage { at, behind, twin, flip, mark } = *passage;
+        // Where frames wait for later ones, each has to be seen by the line.
+        let counted = behind > 0 || self.faults().behind > 0;
+        at <= now && !counted && twin.is_none_or(|at| at <= now) && flip.is_none() && !mark
     }
 }
 
@@ -138,6 +159,32 @@ impl Kept {
         let payload = [IoSlice::new(&self.payload)];
         then(&TxFrame { head: &self.head, payload: &payload, csum: self.csum, gso: self.gso })
     }
+
+    /// Turns a bit over. A promised checksum is filled in before; what is still to be cut would get new ones, and is left alone.
+    fn damage(&mut self, bit: usize) {
+        if self.gso.is_some() {
+            return;
+        }
+        if self.csum.take().is_some() {
+            bytes::complete_checksum(&mut self.head, std::iter::once(&self.payload[..]));
+        }
+        let in_head = self.head.len() * 8;
+        match bit.checked_sub(in_head) {
+            None => bytes::flip_bit(&mut self.head, bit),
+            Some(bit) => bytes::flip_bit(&mut self.payload, bit),
+        }
+    }
+}
+
+/// Turns a bit over, of what lies in the first buffer. The frame is as from a wire then: with its checksum, unchecked.
+fn damage(frame: &mut RxFrame, bit: usize) {
+    if frame.csum_ok {
+        bytes::complete_checksum(&mut frame.head, frame.rest.iter().map(|piece| &**piece));
+        frame.csum_ok = false;
+    }
+    let (from, to) = (wire::ethernet::HEADER * 8, frame.head.len() * 8);
+    let bit = if bit < to || from >= to { bit } else { from + bit % (to - from) };
+    bytes::flip_bit(&mut frame.head, bit);
 }
 
 /// The same frame in a buffer of its own; `None` if there is none, or it is a super-frame.
@@ -161,7 +208,7 @@ fn lose(frame: RxFrame, pools: &mut RxPools) {
 
 impl<Q: Queue> Queue for Faulty<Q> {
     fn caps(&self) -> &Caps {
-        self.inner.caps()
+        &self.caps
     }
 
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
@@ -171,30 +218,20 @@ impl<Q: Queue> Queue for Faulty<Q> {
         let now = self.clock.now();
         let before = out.len();
         let max = max.min(out.capacity() - before);
-        while out.len() - before < max
-            && let Some(i) = self.rx.iter().position(|(at, _)| *at <= now)
-        {
-            out.push(self.rx.remove(i).1);
-        }
         let mut burst = std::mem::take(&mut self.burst);
-        let room = max - (out.len() - before);
-        burst.reserve(room);
-        if room > 0 {
-            self.inner.rx_burst(pools, room, &mut burst);
+        burst.reserve(max);
+        if max > 0 {
+            self.inner.rx_burst(pools, max, &mut burst);
         }
         for frame in burst.drain(..) {
-            match self.fate(now, self.rx.len()) {
-                Fate::Lost => lose(frame, pools),
-                Fate::Passes => out.push(frame),
-                Fate::Late(at) => self.rx.push((at, frame)),
-                Fate::Twice => {
-                    let twin = double(&frame, pools);
-                    out.push(frame);
-                    self.rx.extend(twin.map(|twin| (now, twin)));
-                }
-            }
+            self.receive(frame, now, pools);
         }
         self.burst = burst;
+        while out.len() - before < max
+            && let Some(frame) = self.rx.line.pop(now)
+        {
+            out.push(frame);
+        }
         self.catch_up(now);
         self.tell_due();
         out.len() - before
@@ -205,24 +242,37 @@ impl<Q: Queue> Queue for Faulty<Q> {
             return self.inner.tx(frame);
         }
         let now = self.clock.now();
-        match self.fate(now, self.tx.len()) {
-            Fate::Lost => Ok(()),
-            Fate::Passes => self.inner.tx(frame),
-            Fate::Twice => {
-                self.inner.tx(frame)?;
-                let _ = self.inner.tx(frame);
-                Ok(())
-            }
-            Fate::Late(at) => {
-                self.tx.push((at, Kept::copy(frame)));
-                self.tell_due();
-                Ok(())
-            }
+        self.catch_up(now);
+        if self.is_mended() {
+            return self.inner.tx(frame);
         }
+        let Some(passage) = self.tx.impairment.judge(now, frame.len(), self.tx.line.len()) else { return Ok(()) };
+        if self.passes_as_is(&passage, now) {
+            self.inner.tx(frame)?;
+            if passage.twin.is_some() {
+                let _ = self.inner.tx(frame);
+            }
+            return Ok(());
+        }
+        let mut kept = Kept::copy(frame);
+        if passage.mark {
+            bytes::mark_ce(&mut kept.head);
+        }
+        if let Some(bit) = passage.flip {
+            kept.damage(bit);
+        }
+        let twin = passage.twin.map(|at| (at, kept.clone()));
+        self.tx.hold(&passage, kept);
+        if let Some((at, twin)) = twin {
+            self.tx.line.push(at, twin);
+        }
+        self.catch_up(now);
+        self.tell_due();
+        Ok(())
     }
 
     fn flush(&mut self) {
-        if !self.tx.is_empty() {
+        if !self.tx.line.is_empty() {
             self.catch_up(self.clock.now());
             self.tell_due();
         }
@@ -239,7 +289,7 @@ impl<Q: Queue> Queue for Faulty<Q> {
     }
 
     fn before_sleep(&mut self) -> bool {
-        self.rx.is_empty() && self.tx.is_empty() && self.inner.before_sleep()
+        self.rx.line.is_empty() && self.tx.line.is_empty() && self.inner.before_sleep()
     }
 
     fn after_sleep(&mut self) {
@@ -378,8 +428,56 @@ mod tests {
     }
 
     #[test]
+    fn late_frames_wait_for_so_many_others() {
+        let faults = Faults { late: 0.2, behind: 3, delay: Nanos::from_micros(500), ..Faults::default() };
+        let (rx, tx, left) = pass(faults, 3);
+        for mut way in [rx, tx] {
+            let overtaken = way.windows(2).filter(|w| w[1] < w[0]).count();
+            assert!(overtaken > 10, "{way:?}");
+            way.sort_unstable();
+            assert!(way.iter().copied().eq(0..FRAMES), "none is lost");
+        }
+        assert_eq!(left, 512);
+    }
+
+    #[test]
+    fn damage_cannot_hide_behind_a_promised_checksum() {
+        use crate::impair::bytes::tests::{frame, is_right};
+        let mut pool = Pool::new(Room::Received, 4, 2048).unwrap();
+        let mut promised = frame(false, wire::ipv4::TCP, 0, &[5; 200], 0);
+        promised[14 + 20 + 16] ^= 0x55;
+        for (cut, bit) in [(promised.len(), 1900), (100, 500), (100, 1900)] {
+            let mut buffer = |bytes: &[u8]| {
+                let mut mbuf = pool.alloc().unwrap();
+                mbuf.reset(0);
+                mbuf.extend(bytes);
+                mbuf
+            };
+            let head = buffer(&promised[..cut]);
+            let rest = if cut < promised.len() { buffer(&promised[cut..]).into() } else { mem::MbufQueue::new() };
+            let mut received = RxFrame { head, rest, csum_ok: true, group: None };
+            damage(&mut received, bit);
+            assert!(!received.csum_ok, "it wants a look");
+            let rest: Vec<u8> = received.rest.iter().flat_map(|piece| piece.to_vec()).collect();
+            assert!(!is_right(&[&received.head, &rest[..]].concat()), "and does not stand it");
+            lose(
+                received,
+                &mut RxPools {
+                    mbufs: Pool::new(Room::Received, 1, 64).unwrap(),
+                    spills: Pool::new(Room::Received, 1, 64).unwrap(),
+                },
+            );
+            let csum = Some(CsumStart { start: 34, offset: 16 });
+            let mut sent = Kept { head: promised[..60].to_vec(), payload: promised[60..].to_vec(), csum, gso: None };
+            sent.damage(bit);
+            assert!(sent.csum.is_none() && !is_right(&[sent.head, sent.payload].concat()));
+        }
+    }
+
+    #[test]
     fn equal_seeds_are_equal_faults() {
-        let faults = Faults { loss: 0.1, duplicate: 0.1, late: 0.1, delay: Nanos::from_micros(20) };
+        let faults =
+            Faults { loss: 0.1, duplicate: 0.1, late: 0.1, delay: Nanos::from_micros(20), ..Faults::default() };
         assert_eq!(pass(faults, 7), pass(faults, 7));
         assert_ne!(pass(faults, 7), pass(faults, 8));
     }
