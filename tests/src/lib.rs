@@ -16,6 +16,8 @@
 //! | `namespace.rs` | a network namespace that ends with its value, and whatever runs in it |
 //! | `server.rs` | a `zygix` process: its log, its ready line, its end |
 //! | `rig.rs` | a server in a namespace, ready for clients |
+//! | `crossing.rs` | a server behind a link with faults |
+//! | `transfer.rs` | bulk up and down, every byte checked |
 //! | `run.rs` | other programs: run to their end, with a guard against hanging |
 //! | `text.rs` | a client of memcached's text protocol that hides nothing |
 //! | `frames.rs` | Ethernet frames made byte by byte, right and wrong ones |
@@ -30,6 +32,7 @@
 
 mod binary;
 mod command;
+mod crossing;
 pub mod frames;
 mod namespace;
 pub mod need;
@@ -39,15 +42,18 @@ mod run;
 mod server;
 mod stack;
 mod text;
+mod transfer;
 
 pub use binary::path as zygix_path;
 pub use command::{App, Serve};
+pub use crossing::Crossing;
 pub use namespace::Namespace;
 pub use rig::{CLIENT, PORT, Rig, SERVER, TAP};
 pub use run::{Ran, finish, piped, run};
 pub use server::{Counters, Ended, Server};
 pub use stack::Stack;
 pub use text::Text;
+pub use transfer::{download, upload};
 
 use std::time::{Duration, Instant};
 

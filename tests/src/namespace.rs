@@ -50,6 +50,11 @@ impl Namespace {
         &self.name
     }
 
+    /// Where it can be opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `f` in a thread in this namespace: sockets made there belong to it wherever they are used afterwards.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let enter_and_run = || {

@@ -5,46 +5,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
-use echo::{Digest, pattern};
-use tests::{App, Rig, Serve, need, on_stacks};
+use tests::{App, Rig, Serve, download, need, on_stacks, upload};
 
 const GIGABYTE: u64 = 1 << 30;
-/// How much is written or read at once: not a multiple of any segment size.
-const PIECE: usize = 250_007;
-
-/// Writes `total` bytes of the pattern and says that there are no more; returns their digest.
-fn upload(mut to: impl Write, total: u64) -> Digest {
-    let mut digest = Digest::new();
-    let mut piece = vec![0; PIECE];
-    let mut sent = 0;
-    while sent < total {
-        let n = (total - sent).min(PIECE as u64) as usize;
-        pattern(sent, &mut piece[..n]);
-        to.write_all(&piece[..n]).unwrap_or_else(|e| panic!("the server takes all; after {sent} bytes: {e}"));
-        digest.update(&piece[..n]);
-        sent += n as u64;
-    }
-    digest
-}
-
-/// Reads to the end and compares with the pattern; returns the number of bytes.
-fn download(mut from: impl Read) -> u64 {
-    let (mut piece, mut expected) = (vec![0; PIECE], vec![0; PIECE]);
-    let mut got = 0;
-    loop {
-        let n = from.read(&mut piece).unwrap_or_else(|e| panic!("the server sends all; after {got} bytes: {e}"));
-        if n == 0 {
-            return got;
-        }
-        pattern(got, &mut expected[..n]);
-        if piece[..n] != expected[..n] {
-            let at = (0..n).find(|i| piece[*i] != expected[*i]).expect("they differ");
-            panic!("byte {} is wrong", got + at as u64);
-        }
-        got += n as u64;
-    }
-}
-
 on_stacks! {
     /// The server digests what it receives and tells the digest.
     [zygix = Zygix, software = Software, linux = Linux, floating = Floating]

@@ -301,6 +301,27 @@ pub fn add_veth(name: &str, peer: &str, place: Place<'_>) -> Result<(), SysError
     done(request, name)
 }
 
+/// Makes a bridge device (a switch in the kernel, without spanning tree). It is down.
+///
+/// # Errors
+/// As [`up`]; `EEXIST` when the name is taken, `EOPNOTSUPP` when the kernel has no bridges.
+pub fn add_bridge(name: &str) -> Result<(), SysError> {
+    let c_name = check_name(name)?;
+    let request = Request::new("RTM_NEWLINK (bridge)", libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        .body(&ifinfo(0, 0, 0))
+        .attr(libc::IFLA_IFNAME, c_name.as_bytes_with_nul())
+        .nest(libc::IFLA_LINKINFO, |r| r.attr(libc::IFLA_INFO_KIND, b"bridge"));
+    done(request, name).map_err(|e| e.remedy_for(libc::EOPNOTSUPP, "load the bridge module (modprobe bridge)"))
+}
+
+/// Makes an interface a port of a bridge device.
+///
+/// # Errors
+/// As [`up`]; `EOPNOTSUPP` when `bridge` is none.
+pub fn add_port(name: &str, bridge: &str) -> Result<(), SysError> {
+    change(name, "RTM_NEWLINK (master)", 0, 0, Some((libc::IFLA_MASTER, &index(bridge)?.to_ne_bytes())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,6 +401,51 @@ mod tests {
                 let e = set_mtu("lo", 1).and_then(|()| set_mac("lo", [1; 6])).unwrap_err();
                 assert!(e.to_string().contains("lo"), "{e}");
             }
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn ports_of_a_bridge_are_neighbours() {
+        std::thread::spawn(|| {
+            match netns::unshare_net() {
+                Err(e) if e.is_permission() => return crate::skipped("ports_of_a_bridge_are_neighbours", &e),
+                done => done.unwrap(),
+            }
+            match add_bridge("sw0") {
+                Err(e) if e.errno() == Some(libc::EOPNOTSUPP) => {
+                    return crate::skipped("ports_of_a_bridge_are_neighbours", &e);
+                }
+                made => made.unwrap(),
+            }
+            assert_eq!(add_bridge("sw0").unwrap_err().errno(), Some(libc::EEXIST));
+            assert_eq!(info("sw0").unwrap().kind, "bridge");
+            use std::os::fd::AsFd;
+            // Two hosts, each in a namespace of its own, and nothing but the bridge between them.
+            let hosts = [("p0", "h0", 1), ("p1", "h1", 2)].map(|(port, host, n)| {
+                let far = std::thread::spawn(|| {
+                    netns::unshare_net().unwrap();
+                    netns::current().unwrap()
+                });
+                let far = far.join().unwrap();
+                add_veth(port, host, Place::Namespace(far.as_fd())).unwrap();
+                add_port(port, "sw0").unwrap();
+                up(port).unwrap();
+                let inside = std::thread::spawn(move || {
+                    netns::enter(&far).unwrap();
+                    add_address(host, Ipv4Addr::new(198, 18, 0, n), 24).unwrap();
+                    up(host).unwrap();
+                    UdpSocket::bind((Ipv4Addr::new(198, 18, 0, n), 9)).unwrap()
+                });
+                inside.join().unwrap()
+            });
+            up("sw0").unwrap();
+            hosts[0].send_to(b"hello", "198.18.0.2:9").unwrap();
+            let mut got = [0; 9];
+            hosts[1].set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            assert_eq!(hosts[1].recv(&mut got).unwrap(), 5);
+            assert_eq!(add_port("p0", "lo").unwrap_err().errno(), Some(libc::EOPNOTSUPP));
         })
         .join()
         .unwrap();

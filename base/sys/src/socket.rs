@@ -107,6 +107,44 @@ pub fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
+/// Chooses the congestion control of a connection (TCP_CONGESTION): `cubic`, `reno`, whatever
+/// /proc/sys/net/ipv4/tcp_available_congestion_control names.
+///
+/// # Errors
+/// `ENOENT`: there is none of that name; `EPERM`: it is not for everybody.
+pub fn set_congestion(stream: &TcpStream, name: &str) -> io::Result<()> {
+    // SAFETY: the name's bytes are live, and their number is passed beside them.
+    check(unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    })
+}
+
+/// The congestion control of a connection, by name.
+///
+/// # Errors
+/// As getsockopt(2): none of an open socket.
+pub fn congestion(stream: &TcpStream) -> io::Result<String> {
+    let mut name = [0u8; 16];
+    let mut len = name.len() as libc::socklen_t;
+    // SAFETY: `name` has room for `len` bytes, and both live across the call.
+    check(unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_mut_ptr().cast(),
+            &mut len,
+        )
+    })?;
+    Ok(name.iter().take_while(|b| **b != 0).map(|b| char::from(*b)).collect())
+}
+
 fn open(addr: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers; the result is checked before it is owned.
@@ -224,5 +262,14 @@ mod tests {
         assert_eq!(&got, b"abc");
         abort(server);
         assert_eq!(client.read(&mut got).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn congestion_control_is_chosen_by_name() {
+        let listener = listen(loopback(), 16).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_congestion(&client, "reno").unwrap();
+        assert_eq!(congestion(&client).unwrap(), "reno");
+        assert_eq!(set_congestion(&client, "nonesuch").unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 }
