@@ -3,18 +3,20 @@
 /// The eight bytes at offset 8k are a mix of k (the finalizer of SplitMix64), so every offset can be made on its
 /// own and no two stretches look alike.
 pub fn pattern(offset: u64, out: &mut [u8]) {
-    let mut at = offset;
-    let mut left = out;
-    while !left.is_empty() {
-        let skip = (at % 8) as usize;
-        let take = left.len().min(8 - skip);
-        let (now, later) = left.split_at_mut(take);
-        now.copy_from_slice(&mix(at / 8).to_le_bytes()[skip..skip + take]);
-        at += take as u64;
-        left = later;
+    // The rest of a word that has begun before, whole words, the beginning of one.
+    let skip = (offset % 8) as usize;
+    let (first, rest) = out.split_at_mut(if skip == 0 { 0 } else { out.len().min(8 - skip) });
+    first.copy_from_slice(&mix(offset / 8).to_le_bytes()[skip..][..first.len()]);
+    let mut k = offset.div_ceil(8);
+    let (words, last) = rest.as_chunks_mut::<8>();
+    for word in words {
+        *word = mix(k).to_le_bytes();
+        k += 1;
     }
+    last.copy_from_slice(&mix(k).to_le_bytes()[..last.len()]);
 }
 
+#[inline]
 fn mix(k: u64) -> u64 {
     let mut z = k.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -107,16 +107,16 @@ pub fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
-/// Chooses the congestion control of a connection (TCP_CONGESTION): `cubic`, `reno`, whatever
+/// Chooses the congestion control of a connection, or of those that a listener will accept (TCP_CONGESTION): `cubic`, `reno`, whatever
 /// /proc/sys/net/ipv4/tcp_available_congestion_control names.
 ///
 /// # Errors
 /// `ENOENT`: there is none of that name; `EPERM`: it is not for everybody.
-pub fn set_congestion(stream: &TcpStream, name: &str) -> io::Result<()> {
+pub fn set_congestion(socket: &impl AsRawFd, name: &str) -> io::Result<()> {
     // SAFETY: the name's bytes are live, and their number is passed beside them.
     check(unsafe {
         libc::setsockopt(
-            stream.as_raw_fd(),
+            socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_CONGESTION,
             name.as_ptr().cast(),
@@ -270,6 +270,11 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         set_congestion(&client, "reno").unwrap();
         assert_eq!(congestion(&client).unwrap(), "reno");
+        set_congestion(&listener, "reno").unwrap();
+        let heir = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted =
+            std::iter::from_fn(|| Some(accepted(&listener))).find(|(_, from)| *from == heir.local_addr().unwrap());
+        assert_eq!(congestion(&accepted.unwrap().0).unwrap(), "reno");
         assert_eq!(set_congestion(&client, "nonesuch").unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 }

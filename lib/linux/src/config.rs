@@ -59,6 +59,8 @@ pub struct Config {
     /// Lock all memory and do without transparent huge pages, so that neither page faults nor the merging of pages stop
     /// a thread. For the whole process, and for good. Needs the privilege or the limit to lock memory.
     pub tuned: bool,
+    /// The congestion control of connections, as Linux names it; if `None`, the system's choice.
+    pub congestion: Option<String>,
     /// Also serve datagrams, on a UDP socket of the same address.
     pub datagrams: bool,
 }
@@ -67,7 +69,17 @@ impl Config {
     /// One unpinned thread on `addr`, partitioned, backlog 4096, batch 64, not tuned, no datagrams.
     pub fn new(addr: SocketAddr) -> Config {
         let mode = Mode::Partitioned;
-        Config { addr, mode, threads: 1, cores: Vec::new(), backlog: 4096, batch: 64, tuned: false, datagrams: false }
+        Config {
+            addr,
+            mode,
+            threads: 1,
+            cores: Vec::new(),
+            backlog: 4096,
+            batch: 64,
+            tuned: false,
+            congestion: None,
+            datagrams: false,
+        }
     }
 
     /// As [`Config::new`], floating, with a batch of 1.

@@ -290,5 +290,9 @@ fn listen(config: &Config, each: usize) -> Result<Vec<TcpListener>, Error> {
     for _ in 1..each {
         all.push(socket::listen(addr, config.backlog).map_err(failed)?);
     }
+    if let Some(name) = &config.congestion {
+        // What they accept inherits it.
+        all.iter().try_for_each(|listener| socket::set_congestion(listener, name)).map_err(failed)?;
+    }
     Ok(all)
 }

@@ -191,6 +191,10 @@ pub(crate) struct On {
     #[arg(long)]
     pub(crate) tuned: bool,
 
+    /// Linux: the congestion control of its connections, such as cubic or reno [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) linux_congestion: Option<String>,
+
     /// linux-floating: how threads learn of events
     #[arg(long, value_enum, default_value_t = Epoll::Shared, value_name = "WAY")]
     pub(crate) epoll: Epoll,

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lab::Lab;
-use lab::kinds::{Asked, Extent, Finding, batch, calibrate, churn, pingpong, sched, sizes, spin, stacks, truth};
+use lab::kinds::{Asked, Extent, Finding, batch, bulk, calibrate, churn, pingpong, sched, sizes, spin, stacks, truth};
 use units::Nanos;
 
 use crate::Usage;
@@ -21,6 +21,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Sizes(args) => plain("sizes", args, sizes::run),
         Kind::Batch(args) => plain("batch", args, batch::run),
         Kind::Spin(args) => plain("spin", args, spin::run),
+        Kind::Bulk(args) => carry_out("bulk", &args.plain.measuring, |asked| {
+            bulk::run(&mut Lab::build("bench")?, asked, args.plain.extent(), &args.wanted())
+        }),
         Kind::Sched(args) => carry_out("sched", &args.plain.measuring, |asked| {
             sched::run(&mut Lab::build("bench")?, asked, args.plain.extent(), &args.parts())
         }),
@@ -70,6 +73,7 @@ type Run<'a> = Box<dyn Fn(&mut Lab, &Asked) -> Result<Finding> + 'a>;
 /// Every bench, with what it takes at most.
 fn every<'a>(asked: &Asked, extent: Extent, rows: &'a stacks::Rows) -> Result<Vec<(&'static str, Nanos, Run<'a>)>> {
     let queue = truth::Queue::default();
+    let transfers = bulk::Wanted::default();
     Ok(vec![
         ("stacks", stacks::Plan::new(asked).total(rows), Box::new(move |lab, asked| stacks::run(lab, asked, rows))),
         ("pingpong", pingpong::takes(asked, extent), Box::new(move |lab, asked| pingpong::run(lab, asked, extent))),
@@ -77,6 +81,11 @@ fn every<'a>(asked: &Asked, extent: Extent, rows: &'a stacks::Rows) -> Result<Ve
         ("sizes", sizes::takes(asked, extent), Box::new(move |lab, asked| sizes::run(lab, asked, extent))),
         ("batch", batch::takes(asked, extent), Box::new(move |lab, asked| batch::run(lab, asked, extent))),
         ("spin", spin::takes(asked, extent), Box::new(move |lab, asked| spin::run(lab, asked, extent))),
+        (
+            "bulk",
+            bulk::takes(asked, &transfers, extent),
+            Box::new(move |lab, asked| bulk::run(lab, asked, extent, &transfers)),
+        ),
         (
             "sched",
             sched::takes(asked, extent)?,

@@ -1,8 +1,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::kinds::{Extent, sched, truth};
+use lab::kinds::{Extent, bulk, sched, truth};
 use units::Nanos;
+
+use crate::values::Size;
 
 /// `zygix bench`.
 #[derive(Args, Debug)]
@@ -38,6 +40,19 @@ Examples:
     Batch(Plain),
     /// Work of known length on both Linux stacks: the highest load with p99 <= 10 S, against what theory allows
     Spin(Plain),
+    /// Goodput of one connection by wire, and over links with loss, reordering, damage, delay, beside Linux on the same link
+    #[command(after_help = "\
+Zygix over shm and TAP, Linux over veth; then both behind one link with faults, each segment of either meeting the same dice;
+then a flow of each on one slow link, and how short DCTCP keeps the queue of a link that marks. A transfer ends after --bytes
+or --seconds, whichever is first; every byte is checked. With 2 seconds a point and 3 repeats it takes at most about seven minutes.
+
+Needs root, or a user namespace; and bridge devices (CONFIG_BRIDGE).
+
+Examples:
+  sudo zygix bench bulk --seconds 2 --out results
+  sudo zygix bench bulk --parts wires --bytes 4g --json bulk.json
+  sudo zygix bench bulk --fairness                    two flows on one slow link only")]
+    Bulk(Bulk),
     /// The ways to schedule (ix; zygos with none, ipi, lend), on all cores: the highest load with p99 <= 10 S, against the model
     #[command(after_help = "\
 Every core of the machine is a server; requests are made by a NIC that needs no client. Exponential, deterministic and
@@ -173,6 +188,40 @@ impl Sched {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Bulk {
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+
+    /// Bytes of a transfer at most (or with k, m, g)
+    #[arg(long, value_name = "SIZE", default_value = "1g")]
+    bytes: Size,
+
+    /// Only some of it: wires, impaired, fairness, dctcp, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = bulk_part)]
+    parts: Vec<bulk::Part>,
+
+    /// Short for --parts fairness,dctcp
+    #[arg(long, conflicts_with = "parts")]
+    fairness: bool,
+
+    /// Congestion control of both stacks: cubic or reno [default: cubic, if `zygix serve` knows --congestion; else reno]
+    #[arg(long, value_name = "NAME", value_parser = congestion)]
+    congestion: Option<bulk::Congestion>,
+}
+
+impl Bulk {
+    /// What is asked for.
+    pub(crate) fn wanted(&self) -> bulk::Wanted {
+        let parts = match (self.fairness, self.parts.is_empty()) {
+            (true, _) => vec![bulk::Part::Fairness, bulk::Part::Dctcp],
+            (false, true) => bulk::Part::ALL.to_vec(),
+            (false, false) => self.parts.clone(),
+        };
+        bulk::Wanted { bytes: self.bytes.0 as u64, parts, congestion: self.congestion }
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Calibrate {
     /// Write the costs to FILE, for the simulator
     #[arg(long, value_name = "FILE")]
@@ -220,6 +269,19 @@ fn seconds(text: &str) -> Result<f64, String> {
 fn part(text: &str) -> Result<sched::Part, String> {
     let named = sched::Part::ALL.into_iter().find(|p| p.name() == text);
     named.ok_or_else(|| format!("choose from {}", sched::Part::ALL.map(sched::Part::name).join(", ")))
+}
+
+fn bulk_part(text: &str) -> Result<bulk::Part, String> {
+    let named = bulk::Part::ALL.into_iter().find(|p| p.name() == text);
+    named.ok_or_else(|| format!("choose from {}", bulk::Part::ALL.map(bulk::Part::name).join(", ")))
+}
+
+fn congestion(text: &str) -> Result<bulk::Congestion, String> {
+    match text {
+        "cubic" => Ok(bulk::Congestion::Cubic),
+        "reno" | "newreno" => Ok(bulk::Congestion::Reno),
+        _ => Err("choose from cubic, reno".into()),
+    }
 }
 
 fn service(text: &str) -> Result<Nanos, String> {
@@ -273,6 +335,24 @@ mod tests {
         assert_eq!((queue_of.service, queue_of.requests), (Nanos::from_millis(1), 10_000));
         for bad in ["--service 0", "--service 1s", "--service fast", "--requests 0", "--requests many"] {
             assert!(queue(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bulk_is_bounded_and_has_parts() {
+        let wanted = |line: &str| match Cli::try_parse_from(format!("zygix bench bulk {line}").split_whitespace()) {
+            Ok(Cli { command: Command::Bench(Bench { kind: Kind::Bulk(bulk) }) }) => Ok(bulk.wanted()),
+            Ok(_) => unreachable!("`bench bulk` was written"),
+            Err(e) => Err(e.to_string()),
+        };
+        let usual = wanted("").unwrap();
+        assert_eq!((usual.bytes, usual.parts.len(), usual.congestion), (1 << 30, 4, None));
+        let some = wanted("--bytes 4m --parts wires --congestion reno").unwrap();
+        assert_eq!((some.bytes, some.parts), (4 << 20, vec![bulk::Part::Wires]));
+        assert_eq!(some.congestion, Some(bulk::Congestion::Reno));
+        assert_eq!(wanted("--fairness").unwrap().parts, [bulk::Part::Fairness, bulk::Part::Dctcp]);
+        for bad in ["--bytes 0", "--parts all", "--fairness --parts wires", "--congestion bbr"] {
+            assert!(wanted(bad).is_err(), "{bad}");
         }
     }
 

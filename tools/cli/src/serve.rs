@@ -126,6 +126,7 @@ fn linux_config(port: u16, datagrams: bool, on: &On) -> Result<(linux::Config, &
         cores: on.pin.clone().unwrap_or_default().0,
         batch: on.batch.map_or(config.batch, usize::from),
         tuned: on.tuned,
+        congestion: on.linux_congestion.clone(),
         datagrams,
         ..config
     };
@@ -157,8 +158,12 @@ fn sched(on: &On) -> Result<Sched, Usage> {
 }
 
 fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Result<ZygixOptions, Usage> {
-    if on.tuned || on.epoll != Epoll::Shared {
-        let option = if on.tuned { "--tuned" } else { "--epoll" };
+    if on.tuned || on.linux_congestion.is_some() || on.epoll != Epoll::Shared {
+        let option = match (on.tuned, &on.linux_congestion) {
+            (true, _) => "--tuned",
+            (false, Some(_)) => "--linux-congestion",
+            (false, None) => "--epoll",
+        };
         return Err(Usage(format!("{option} is the Linux stacks': add --stack linux-floating or linux-partitioned")));
     }
     let addr = match (on.addr, on.listen) {

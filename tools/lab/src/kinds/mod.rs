@@ -12,6 +12,7 @@
 //! | [`churn`] | connections that live for 1 to 1024 messages |
 //! | [`sizes`] | many messages of 64 B to 8 KB |
 //! | [`batch`] | latency against throughput by the bound of a batch |
+//! | [`bulk`] | one connection's goodput by wire and fault, beside Linux's; how flows share a slow link |
 //! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
 //! | [`calibrate`] | what operations take on this machine, for simulated worlds; it needs no [`Lab`] |
@@ -28,6 +29,7 @@ use crate::noise::Question;
 use crate::{Interrupted, Lab};
 
 pub mod batch;
+pub mod bulk;
 pub mod calibrate;
 pub mod churn;
 mod grid;

@@ -206,7 +206,7 @@ impl Side {
 }
 
 /// Starts the server, which waits for its other end before it says that it is ready, and meanwhile is that.
-fn meet(serving: &Serving, path: &Path, spin: bool) -> Result<(Server, ShmNic)> {
+pub(super) fn meet(serving: &Serving, path: &Path, spin: bool) -> Result<(Server, ShmNic)> {
     let given_up = Arc::new(AtomicBool::new(false));
     let other_end = {
         let (path, given_up) = (path.to_owned(), given_up.clone());
@@ -248,13 +248,17 @@ fn arguments(serving: &Serving, path: &Path, spin: bool) -> Vec<String> {
 }
 
 /// A folder of our own for a wire's socket, which ends with this value.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(link: Link) -> Result<Folder> {
+    pub(super) fn new(link: Link) -> Result<Folder> {
         let path = std::env::temp_dir().join(format!("zygix-wire-{}-{}", std::process::id(), link.0));
         fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Folder(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
