@@ -3,6 +3,9 @@ use zygix::{Cx, Next, Peer, Received, Reply, Service};
 
 use crate::{Digest, pattern};
 
+/// Bytes of the pattern that are made at once: a transmit buffer's.
+const PIECE: usize = 2048;
+
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
@@ -153,15 +156,17 @@ impl Conn {
     /// Sends as much of the pattern as there is room for.
     fn stream(&mut self, tx: &mut Reply<'_>) -> Next {
         let State::Source { sent, total } = &mut self.0 else { return Next::Read };
-        let mut piece = [0; 1024];
         while *sent < *total {
-            let n = (*total - *sent).min(piece.len() as u64) as usize;
-            pattern(*sent, &mut piece[..n]);
-            let wrote = tx.write(&piece[..n]);
-            *sent += wrote as u64;
-            if wrote < n {
+            // A transmit buffer at a time, made where it is sent from.
+            let n = (*total - *sent).min(PIECE as u64) as usize;
+            let fill = |out: &mut [u8]| {
+                pattern(*sent, out);
+                out.len()
+            };
+            if !tx.write_with(n, fill) {
                 return Next::Read;
             }
+            *sent += n as u64;
         }
         Next::Close
     }

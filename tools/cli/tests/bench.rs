@@ -151,15 +151,16 @@ fn every_bench_runs_and_all_are_drawn() {
         return;
     }
     // Errors of the load are a busy machine's; here it is under test that each bench comes to its end with all of its parts.
-    assert!(said.contains("stacks, 1 of 9: at most"), "{said}");
+    assert!(said.contains("stacks, 1 of 10: at most"), "{said}");
     let (partitioned, floating, tap) = ("linux-partitioned (veth)", "linux-floating (veth)", "zygix (tap)");
     let ways: &[&str] = &["ix", "zygos, none", "zygos, ipi", "zygos, lend"];
-    let sides: [(&str, &[&str], usize); 8] = [
+    let sides: [(&str, &[&str], usize); 9] = [
         ("pingpong", &[partitioned, tap, "zygix (shm, own client)"], 2),
         ("churn", &[partitioned, floating, tap], 2),
         ("sizes", &[partitioned, floating, tap, "zygix (shm, own client)"], 2),
         ("batch", &["B = "], 2),
         ("spin", &["linux-partitioned", "linux-floating"], 2),
+        ("bulk", &["shm", "veth", "0.5 % corruption", "zygix and linux"], 2),
         ("sched", ways, 4),
         ("stall", ways, 0),
         ("truth", &["p50", "p99", "open loop"], 2),
@@ -187,6 +188,30 @@ fn every_bench_runs_and_all_are_drawn() {
 }
 
 #[test]
+fn bulk_transfers_have_a_row_each_and_arrive_whole() {
+    let dir = Scratch::new("bulk");
+    let file = dir.0.join("bulk.json");
+    let tiny = ["bench", "bulk", "--tiny", "--parts", "wires,impaired", "--json"];
+    let out = zygix(&tiny).arg(&file).output().unwrap();
+    let said = text(&out.stderr);
+    if ["neither root nor a user namespace", "load the bridge module"].iter().any(|why| said.contains(why)) {
+        eprintln!("SKIPPED bulk_transfers_have_a_row_each_and_arrive_whole: {said}");
+        return;
+    }
+    assert!(out.status.success(), "{said}");
+    let document = document(&file);
+    let rows = document["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6 + 7 * 4);
+    for row in rows {
+        assert_eq!((&row["intact"], row["bytes"].as_u64() > Some(0)), (&true.into(), true), "{row}");
+        let of = |end: &str| row[format!("gbps{end}")].as_f64().unwrap();
+        assert!(0.0 < of("_low") && of("_low") <= of("") && of("") <= of("_high"), "{row}");
+        let compared = row["stack"] == "zygix" && row["wire"] != "shm";
+        assert_eq!(row["over_linux"].is_number(), compared, "{row}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_before_anything_starts() {
     for (line, complaint) in [
         ("bench stacks --rows tea", "no row has `tea`"),
@@ -195,6 +220,7 @@ fn nonsense_is_refused_before_anything_starts() {
         ("bench all --seconds 1", "give --out DIR"),
         ("bench truth --requests 0", "such as 400k"),
         ("bench sched --parts tea", "network, maxima"),
+        ("bench bulk --parts tea", "wires, impaired"),
     ] {
         let out = zygix(&line.split(' ').collect::<Vec<_>>()).output().unwrap();
         let said = text(&out.stderr);

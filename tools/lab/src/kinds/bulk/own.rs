@@ -238,3 +238,48 @@ impl Service for Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use echo::{Echo, Mode};
+
+    use super::*;
+
+    /// A transfer between two dataplanes of this process.
+    fn over_a_wire(direction: Direction, bytes: u64) -> Moved {
+        let link = Link(3);
+        let wire = |n| shm::Config { mac: Mac::local(n), ..shm::Config::default() };
+        let (mut far, near) = shm::pair(&wire(1), &wire(2)).unwrap();
+        let config = StackConfig {
+            tcp: tcp::Config { mss: 1460, ..tcp::Config::default() },
+            max_conns: 64,
+            tcp_ports: vec![9],
+            ..StackConfig::new(Mac::local(1), link.server(), PREFIX)
+        };
+        let mode = if direction == Direction::Up { Mode::Discard } else { Mode::Source };
+        let (queues, mut runtime) = (far.queues(), None);
+        let server = Dataplane::start(
+            config,
+            queues,
+            move |t| far.flow_group(t),
+            &RunnerConfig::default(),
+            |core, shared| {
+                runtime.get_or_insert_with(|| Runtime::new(Arc::new(Echo::new(mode)), shared.clone())).app(core)
+            },
+        );
+        let server = server.unwrap();
+        let seat = Seat { core: sys::thread::allowed_cores().unwrap()[0], spin: false, tcp: tcp::Config::default() };
+        let bounds = Bounds { bytes, span: Nanos::from_secs(60) };
+        let moved = transfer(near, link, (link.server(), 9).into(), direction, bounds, &seat).unwrap();
+        server.stop();
+        moved
+    }
+
+    #[test]
+    fn both_ends_are_ours_and_every_byte_is_accounted_for() {
+        for direction in Direction::ALL {
+            let moved = over_a_wire(direction, 20_000_001);
+            assert_eq!((moved.bytes, moved.intact), (20_000_001, true), "{direction:?}");
+        }
+    }
+}
