@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use lab::kinds::{Extent, bulk, sched, truth};
 use units::Nanos;
 
+use crate::link::Link;
 use crate::values::Size;
 
 /// `zygix bench`.
@@ -72,6 +73,14 @@ With the default of 400 000 requests at loads of 0.3 and 0.7 it takes about thre
 Example:
   sudo zygix bench truth --requests 100k --out results")]
     Truth(Truth),
+    /// Join two interfaces by a link with faults, until Ctrl-C: for trying something over a bad network
+    #[command(after_help = "\
+Makes a TAP at either end, without offloads, and moves frames between them; what is asked for happens both ways, by a seed.
+
+Example:
+  sudo ip netns add blue; sudo ip netns add green
+  sudo zygix bench link --a zl0@blue --a-addr 198.18.0.1/24 --b zl0@green --b-addr 198.18.0.2/24 --latency 5ms --loss 1")]
+    Link(Box<Link>),
     /// All of the above, one after the other, into one folder
     #[command(after_help = "\
 Says how long it will take before it begins, and the rest before each bench.

@@ -10,6 +10,7 @@
 //! | `control.rs` | a server's ready line, its counters, its end |
 //! | `demo/` | `demo`: two servers, one load, a table |
 //! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
+//! | `link.rs` | `bench link`: two interfaces joined by a link with faults |
 //! | `sim/` | `sim`: models |
 //! | `report.rs` | `report`: a page of results |
 //!
@@ -21,6 +22,7 @@ mod bench;
 mod bench_args;
 mod control;
 mod demo;
+mod link;
 mod load;
 mod report;
 mod serve;

@@ -172,7 +172,7 @@ mod tests {
                     got[7] ^= u8::from(wrong);
                     let mut digest = Digest::new();
                     digest.update(&got);
-                    write!(stream, "{} {:016x}\n", digest.count(), digest.finish()).unwrap();
+                    writeln!(stream, "{} {:016x}", digest.count(), digest.finish()).unwrap();
                 }
                 Direction::Down => {
                     stream.read_exact(&mut [0; 7]).unwrap();
