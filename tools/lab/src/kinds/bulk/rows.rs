@@ -116,7 +116,7 @@ impl Row {
             "over_linux_low": ratio.map(|s| s.low),
             "over_linux_high": ratio.map(|s| s.high),
             "bytes": self.moved.iter().flatten().map(|m| m.bytes).sum::<u64>(),
-            "intact": self.errors == 0,
+            "intact": (!self.moved.is_empty()).then_some(self.errors == 0),
             "note": self.note,
         })
     }

@@ -15,7 +15,7 @@ use wire::Mac;
 use super::course::{self, Course};
 use super::own::{self, Seat};
 use super::paper::Found;
-use super::{Bounds, Direction, Moved, Setting, Who, sockets};
+use super::{Able, Bounds, Direction, Moved, Setting, Who, sockets};
 use crate::kinds::side::{Folder, meet};
 use crate::net::Link;
 use crate::stack::{Serving, Stack};
@@ -188,16 +188,16 @@ fn together(lab: &Lab, flows: [Who; 2], setting: &Setting) -> Result<Looks> {
 
 /// Zygix to Zygix over a slow link: with DCTCP where it marks, and with what the other parts use.
 pub(super) fn dctcp(lab: &mut Lab, setting: &Setting, found: &mut Found) -> Result<()> {
-    if !(setting.able.congestion && setting.able.ecn) {
+    let Able { congestion, ecn } = setting.able;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // What the other parts use, for comparison: its queue is as long as there is room.
+    let usual = setting.options.iter().cloned().chain(words(if ecn { "--ecn off" } else { "" })).collect();
+    let mut ways = vec![(setting.congestion.zygix(), usual, 0)];
+    if congestion && ecn {
+        ways.push(("dctcp", words("--congestion dctcp --ecn on"), MARK));
+    } else {
         found.notes.push("DCTCP: not available: this Zygix has no serve --congestion dctcp --ecn on.".into());
-        return Ok(());
     }
-    let options = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let usual = setting.congestion.zygix();
-    let ways = [
-        ("dctcp", options("--congestion dctcp --ecn on"), MARK),
-        (usual, options(&format!("--congestion {usual} --ecn off")), 0),
-    ];
     let first = found.depths.len();
     for (congestion, ..) in &ways {
         found.depths.push(Depth { congestion, mbps: vec![], queue: vec![], marked: 0, dropped: 0 });
