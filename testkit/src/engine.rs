@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 
 use tcp::{
-    Arrival, CloseReason, Emit, Events, HalfOpen, HalfOutcome, KeepAlive, Payload, SynCookies, Tcb, reset_reply,
+    Arrival, CloseReason, Emit, Events, HalfOpen, HalfOutcome, KeepAlive, Payload, Records, SynCookies, Tcb,
+    reset_reply,
 };
 use units::Nanos;
 use wire::tcp::{Flags, MAX_OPTIONS, Options, Segment};
@@ -56,6 +57,7 @@ struct Bench {
     listening: bool,
     half: Option<HalfOpen>,
     tcb: Option<Tcb>,
+    records: Records,
     user: User,
     queues: Queues,
     sent: VecDeque<Heard>,
@@ -101,6 +103,7 @@ impl Bench {
             listening: false,
             half: None,
             tcb: None,
+            records: Records::new(1),
             user: User::default(),
             queues: Queues::default(),
             sent: VecDeque::new(),
@@ -145,10 +148,16 @@ impl Bench {
             }
         }
         if let Some(tcb) = self.tcb.as_mut().filter(|t| t.deadline() <= self.now) {
-            let arrival = tcb.timeout(self.now, &self.config);
+            let arrival = tcb.timeout(self.now, &self.config, &mut self.records);
             self.act(arrival);
         }
         self.pump();
+    }
+
+    fn drop_block(&mut self) {
+        if let Some(mut tcb) = self.tcb.take() {
+            tcb.retire(&mut self.records);
+        }
     }
 
     /// What LISTEN, SYN-RECEIVED and CLOSED do with a segment (RFC 9293 section 3.10.7.1 and 3.10.7.2).
@@ -203,14 +212,14 @@ impl Bench {
         let syn = seg.flags.contains(Flags::SYN);
         // The peer's SYN sets rcv.nxt; its payload, if any, begins there.
         let before = if syn { seg.seq + 1 } else { tcb.rcv_nxt() };
-        let arrival = tcb.segment_arrives(self.now, &self.config, seg, true);
+        let arrival = tcb.segment_arrives(self.now, &self.config, seg, true, &mut self.records);
         let (after, state) = (tcb.rcv_nxt(), tcb.state());
         if state != tcp::State::Closed {
             self.receive(&Segment { seq: seg.seq + u32::from(syn), ..*seg }, before, after, &arrival);
         }
         self.act(arrival);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
-            self.tcb = None;
+            self.drop_block();
             self.user = User::default();
             self.segment_to_no_connection(seg);
         }
@@ -274,7 +283,7 @@ impl Bench {
             self.put(emit);
         }
         if let Some(reason) = closed {
-            self.tcb = None;
+            self.drop_block();
             self.queues = Queues::default();
             self.user.dead = Some(match reason {
                 CloseReason::Normal => Dead::Finished,
@@ -332,7 +341,7 @@ impl Bench {
 
     /// Sends, cutting super-segments.
     fn put(&mut self, emit: Emit) {
-        let Emit { seq, ack, flags, wnd, opts, offset, len, mss, rexmit: _ } = emit;
+        let Emit { seq, ack, flags, wnd, opts, offset, len, mss, rexmit: _, ect } = emit;
         let opts = on_the_wire(&opts);
         if u64::from(offset) + u64::from(len) > u64::from(self.queues.unacked) && len > 0 {
             self.broken(format!("{emit} goes past the {} bytes of the send queue", self.queues.unacked));
@@ -342,9 +351,9 @@ impl Bench {
             let piece = (len - at).min(u32::from(mss.max(1)));
             let last = at + piece == len;
             let flags = if last { flags } else { flags.without(Flags::FIN | Flags::PSH) };
-            let seg = Segment { seq: seq + at, ack, flags, wnd, len: piece, opts };
+            let seg = Segment { seq: seq + at, ack, flags, wnd, len: piece, opts, ce: false };
             let payload = stream(self.queues.acked + u64::from(offset + at), piece as usize);
-            self.sent.push_back(Heard { at: self.now, seg, payload: Some(payload) });
+            self.sent.push_back(Heard { at: self.now, seg, payload: Some(payload), ect });
             at += piece;
             if last {
                 return;
@@ -437,7 +446,8 @@ impl Subject for Bench {
             }
             Call::Shutdown | Call::Close => self.user.ending = Some(call),
             Call::Abort => {
-                let emit = self.tcb.take().and_then(|mut tcb| tcb.abort());
+                let emit = self.tcb.as_mut().and_then(Tcb::abort);
+                self.drop_block();
                 emit.into_iter().for_each(|emit| self.put(emit));
                 self.queues = Queues::default();
                 self.user.dead = Some(Dead::Aborted);
@@ -506,6 +516,13 @@ pub(crate) fn engine_config(c: &Config) -> tcp::Config {
         fin_wait2: c.fin_wait2,
         initial_window: c.initial_window,
         challenge_spacing: c.challenge_spacing,
+        congestion: c.congestion,
+        ecn: c.ecn,
+        tlp: c.tlp,
+        frto: c.frto,
+        dsack: c.dsack,
+        nagle: c.nagle,
+        user_timeout: c.user_timeout,
         sack: c.sack,
         timestamps: c.timestamps,
         wscale: c.wscale,

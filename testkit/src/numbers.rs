@@ -70,6 +70,7 @@ impl Numbers {
             wnd,
             len: (end - first) as u32,
             opts: Options { mss: p.mss, wscale: p.ws, sack_permitted: p.sackok, timestamps, sacks },
+            ce: p.ce,
         })
     }
 

@@ -22,7 +22,8 @@ pub(crate) fn emit(seg: &Segment, payload: &[u8], from: u16, to: u16) -> Vec<u8>
     };
     let tcp_len = header.wire_len() + payload.len();
     let mut packet = vec![0; ipv4::HEADER + tcp_len];
-    let ip_len = ipv4::Header::new(REMOTE, LOCAL, ipv4::TCP, tcp_len as u16).emit(&mut packet);
+    let ecn = if seg.ce { ipv4::CE } else { 0 };
+    let ip_len = ipv4::Header { ecn, ..ipv4::Header::new(REMOTE, LOCAL, ipv4::TCP, tcp_len as u16) }.emit(&mut packet);
     let tcp = &mut packet[ip_len..];
     let header_len = header.emit(tcp);
     tcp[header_len..].copy_from_slice(payload);
@@ -44,5 +45,5 @@ pub(crate) fn parse(packet: &[u8], at: Nanos) -> Option<(u16, Heard)> {
     }
     let payload = &segment[usize::from(tcp.header_len)..];
     let seg = Segment::of(&tcp, payload.len() as u32);
-    Some((tcp.src_port, Heard { at, seg, payload: Some(payload.to_vec()) }))
+    Some((tcp.src_port, Heard { at, seg, payload: Some(payload.to_vec()), ect: matches!(ip.ecn, 1 | 2) }))
 }

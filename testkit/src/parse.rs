@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use tcp::{Congestion, Ecn};
 use units::Nanos;
 use wire::tcp::Flags;
 
@@ -115,6 +116,14 @@ fn parse_setting(item: &str, config: &mut Config) -> Part<()> {
         "wscale" => config.wscale = words.number_or_off("wscale")?,
         "sack" => config.sack = words.on_or_off("sack")?,
         "timestamps" => config.timestamps = words.on_or_off("timestamps")?,
+        "congestion" => config.congestion = words.one_of(&Congestion::ALL, |c| c.1)?.0,
+        "ecn" => config.ecn = words.one_of(&Ecn::ALL, |e| e.1)?.0,
+        "rack" => config.rack = words.on_or_off("rack")?,
+        "tlp" => config.tlp = words.on_or_off("tlp")?,
+        "frto" => config.frto = words.on_or_off("frto")?,
+        "dsack" => config.dsack = words.on_or_off("dsack")?,
+        "nagle" => config.nagle = words.on_or_off("nagle")?,
+        "user_timeout" => config.user_timeout = Some(words.span("user_timeout")?),
         "initial_window" => config.initial_window = words.number("initial_window")?,
         "rto_min" => config.rto_min = words.span("rto_min")?,
         "rto_initial" => config.rto_initial = words.span("rto_initial")?,
@@ -265,6 +274,8 @@ fn parse_pattern(words: &mut Words<'_>) -> Part<Pattern> {
         sackok: false,
         ts: None,
         sacks: Vec::new(),
+        ce: false,
+        ect: None,
         and_more: false,
     };
     let mut acked = false;
@@ -296,6 +307,9 @@ fn parse_pattern(words: &mut Words<'_>) -> Part<Pattern> {
                     return Err("`sack` takes one to four ranges `first:end`".into());
                 }
             }
+            "ce" => p.ce = true,
+            "ect" => p.ect = Some(true),
+            "noect" => p.ect = Some(false),
             "..." => p.and_more = true,
             other => return Err(format!("`{other}` is no part of a segment")),
         }

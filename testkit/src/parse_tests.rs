@@ -31,6 +31,8 @@ fn a_segment_with_everything() {
         sackok: true,
         ts: Some((Stamp::Named("a".into(), 5), Stamp::Any)),
         sacks: vec![(5, 9), (1, 3)],
+        ce: false,
+        ect: None,
         and_more: true,
     };
     assert_eq!(*p, expected);

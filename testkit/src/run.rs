@@ -189,11 +189,14 @@ impl Runner<'_> {
 
     fn expect_one(&mut self, pattern: &Pattern, part: Option<(i64, i64)>, earliest: Nanos, latest: Nanos) -> Done {
         let expected = pattern_text(pattern, part);
-        let Some(Heard { at, seg, payload }) = self.subject.heard(latest) else {
+        let Some(Heard { at, seg, payload, ect }) = self.subject.heard(latest) else {
             let waited = latest - self.base;
             return self.fail(&expected, format!("nothing within {waited:?}"));
         };
-        let fields = self.numbers.compare(pattern, part, &seg).err().unwrap_or_default();
+        let mut fields = self.numbers.compare(pattern, part, &seg).err().unwrap_or_default();
+        if let Some(wanted) = pattern.ect.filter(|wanted| *wanted != ect) {
+            fields.push(format!("ECT: expected {wanted}, got {ect}"));
+        }
         let text = self.numbers.text_of_heard(&seg);
         self.trace.push(Entry { line: self.line, at, text: format!(">  {text}") });
         let base = std::mem::replace(&mut self.base, at);

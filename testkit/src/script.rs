@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tcp::{Congestion, Ecn};
 use units::Nanos;
 use wire::tcp::Flags;
 
@@ -46,6 +47,22 @@ pub struct Config {
     pub sack: bool,
     /// Whether timestamps are offered.
     pub timestamps: bool,
+    /// The congestion control.
+    pub congestion: Congestion,
+    /// Whether ECN is offered or accepted.
+    pub ecn: Ecn,
+    /// Whether Linux finds losses by RACK where it has another way; ours has none.
+    pub rack: bool,
+    /// Whether tail loss probes are sent.
+    pub tlp: bool,
+    /// Whether timeouts are looked at twice.
+    pub frto: bool,
+    /// Whether duplicates are reported.
+    pub dsack: bool,
+    /// Whether small segments wait for ACKs.
+    pub nagle: bool,
+    /// How long data may stay unacknowledged.
+    pub user_timeout: Option<Nanos>,
     /// The initial congestion window, in segments.
     pub initial_window: u16,
     /// The least retransmission timeout.
@@ -84,6 +101,14 @@ impl Default for Config {
             wscale: None,
             sack: false,
             timestamps: false,
+            congestion: Congestion::NewReno,
+            ecn: Ecn::Off,
+            rack: false,
+            tlp: false,
+            frto: false,
+            dsack: false,
+            nagle: false,
+            user_timeout: None,
             initial_window: 10,
             rto_min: Nanos::from_millis(200),
             rto_initial: Nanos::from_secs(1),
@@ -309,6 +334,10 @@ pub struct Pattern {
     pub ts: Option<(Stamp, Stamp)>,
     /// SACK blocks.
     pub sacks: Vec<(i64, i64)>,
+    /// Injected: the packet was marked.
+    pub ce: bool,
+    /// Expected: whether the packet says that it may be marked, if that is compared.
+    pub ect: Option<bool>,
     /// `...`: options that are not written are not compared.
     pub and_more: bool,
 }

@@ -111,6 +111,8 @@ pub struct Heard {
     pub seg: Segment,
     /// Its bytes, if the subject moves bytes.
     pub payload: Option<Vec<u8>>,
+    /// Whether its packet says that it may be marked (RFC 3168 section 5).
+    pub ect: bool,
 }
 
 /// Builds subjects: one per script.

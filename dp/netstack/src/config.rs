@@ -42,6 +42,8 @@ pub struct StackConfig {
     pub udp_ports: Vec<u16>,
     /// Buffers per core.
     pub pools: PoolSizes,
+    /// Connections per core that may have out-of-order data or a loss under repair at a time, with full means ([`tcp::Records`]).
+    pub records: usize,
     /// Connections and datagrams that one batch may carry, and frames that one pass receives: B.
     pub batch: usize,
 }
@@ -60,6 +62,7 @@ impl StackConfig {
             tcp_ports: Vec::new(),
             udp_ports: Vec::new(),
             pools: PoolSizes::default(),
+            records: 1024,
             batch: 64,
         }
     }

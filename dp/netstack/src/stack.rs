@@ -59,6 +59,8 @@ pub struct Stack<Q> {
     /// Connections that could not be opened, to be told to the application.
     pub(crate) refused: Vec<Cookie>,
     pub(crate) slips: Slips,
+    /// What connections take in trouble.
+    pub(crate) records: tcp::Records,
     mail_swap: Vec<(Handle, u64)>,
     /// Transmit buffers whose bytes were acknowledged, to go home with the next pass.
     pub(crate) freed: MbufQueue,
@@ -103,6 +105,7 @@ impl<Q: Queue> Stack<Q> {
             mail: VecDeque::with_capacity(MAIL),
             refused: Vec::new(),
             slips: Slips::new(c.batch.max(1)),
+            records: tcp::Records::new(c.records),
             mail_swap: Vec::with_capacity(MAIL),
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,

@@ -64,7 +64,7 @@ impl<Q: Queue> Stack<Q> {
         frame.head.trim_front(packet.at + usize::from(header.header_len));
         let mut payload = std::mem::take(&mut frame.rest);
         payload.push_front(frame.head);
-        let seg = Segment::of(&header, payload.bytes());
+        let seg = Segment { ce: packet.ip.ecn == wire::ipv4::CE, ..Segment::of(&header, payload.bytes()) };
 
         let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let hash = g.hash(&tuple);
@@ -91,14 +91,14 @@ impl<Q: Queue> Stack<Q> {
         // When buffers run out, those connections wait that hold unread bytes already: the peer sends again.
         let free = self.link.pools.mbufs.available();
         let short = free < self.link.pools.mbufs.count() / 8;
-        let Stack { groups, shared, .. } = self;
+        let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
         if short && seg.len > 0 && !(conn.rx.is_empty() && conn.phase == Phase::Idle) {
             return Err(DropReason::NoMbuf);
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.segment_arrives(now, &shared.config.tcp, seg, !short);
+        let arrival = tcb.segment_arrives(now, &shared.config.tcp, seg, !short, records);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
             // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
             self.conn_ended(id, CloseReason::Normal);
@@ -153,19 +153,21 @@ impl<Q: Queue> Stack<Q> {
     }
 
     pub(crate) fn engine_timeout(&mut self, id: ConnId, now: Nanos) {
-        let Stack { groups, shared, .. } = self;
+        let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.timeout(now, &shared.config.tcp);
+        let arrival = tcb.timeout(now, &shared.config.tcp, records);
         self.apply(id, &arrival, from, MbufQueue::new(), now);
     }
 
     /// TCP has done with a connection: its tuple is free again; the application is told if it still has it.
     pub(crate) fn conn_ended(&mut self, id: ConnId, why: CloseReason) {
-        let Stack { groups, wheel, freed, .. } = self;
+        let Stack { groups, wheel, freed, records, .. } = self;
         let Some(g) = groups.get_mut(id.group()) else { return };
-        let Some(conn) = g.conn_mut(id.slot()).filter(|c| c.tcb.is_some()) else { return };
+        let Some(conn) = g.conn_mut(id.slot()) else { return };
+        let Some(tcb) = conn.tcb.as_mut() else { return };
+        tcb.retire(records);
         conn.tcb = None;
         conn.app_deadline = None;
         freed.append(&mut conn.tx);

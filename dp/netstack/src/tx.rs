@@ -115,6 +115,9 @@ impl<Q: Queue> Link<Q> {
         .emit(&mut head[TCP_AT..]);
         let len = tcp_len as u32 + e.len;
         self.ip_header(&mut head, t.local, t.remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
+        if e.ect {
+            ipv4::set_ect(&mut head[ethernet::HEADER..]);
+        }
         let head_len = TCP_AT + tcp_len;
 
         let mut pieces = [IoSlice::new(&[]); PIECES];

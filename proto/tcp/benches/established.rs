@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tcp::{Config, HalfOpen, HalfOutcome, IsnKey, SynCookies, Tcb};
+use tcp::{Config, HalfOpen, HalfOutcome, IsnKey, Records, SynCookies, Tcb};
 use units::Nanos;
 use wire::tcp::{Flags, Options, Segment, Timestamps};
 use wire::{Ipv4Addr, Seq, Tuple};
@@ -18,7 +18,7 @@ fn established(cfg: &Config) -> (Tcb, Segment) {
     let now = Nanos::from_secs(10);
     let ts = |val, ecr| Options { timestamps: Some(Timestamps { val, ecr }), ..Options::NONE };
     let opts = Options { mss: Some(1460), wscale: Some(7), sack_permitted: true, ..ts(1, 0) };
-    let syn = Segment { seq: Seq(99), ack: Seq(0), flags: Flags::SYN, wnd: 65535, len: 0, opts };
+    let syn = Segment { seq: Seq(99), ack: Seq(0), flags: Flags::SYN, wnd: 65535, len: 0, opts, ce: false };
     let (mut half, _) = HalfOpen::syn_arrives(now, cfg, Seq(999), &syn);
     let ack = Segment { seq: Seq(100), ack: Seq(1000), flags: Flags::ACK, opts: ts(1, 10_000), ..syn };
     match half.segment_arrives(now, cfg, &ack) {
@@ -48,11 +48,12 @@ fn main() {
     // `cargo test` runs this with no `--bench`: small, so that it never rots.
     let n = if std::env::args().any(|a| a == "--bench") { 200_000 } else { 100 };
     let cfg = Config::default();
+    let mut records = Records::new(1);
 
     let (mut tcb, mut seg) = established(&cfg);
     measure("rpc", n, |now| {
         seg.len = 64;
-        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true);
+        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true, &mut records);
         assert_eq!(black_box(&out).advanced, 64);
         tcb.consumed(64);
         assert_eq!(tcb.send(now, 64), 64);
@@ -66,7 +67,7 @@ fn main() {
     let (mut tcb, mut seg) = established(&cfg);
     measure("receive", n, |now| {
         seg.len = 1448;
-        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true);
+        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true, &mut records);
         assert_eq!(black_box(&out).advanced, 1448);
         tcb.consumed(1448);
         while let Some(emit) = tcb.poll_transmit(now, &cfg, 1 << 16) {
@@ -82,7 +83,7 @@ fn main() {
     while tcb.poll_transmit(now, &cfg, 1 << 16).is_some() {}
     measure("ack", n, |now| {
         seg.ack += 1000;
-        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true);
+        let out = tcb.segment_arrives(now, &cfg, black_box(&seg), true, &mut records);
         assert_eq!(black_box(&out).acked, 1000);
         assert_eq!(tcb.send(now, 1000), 1000);
         while let Some(emit) = tcb.poll_transmit(now, &cfg, 1 << 16) {

@@ -41,6 +41,23 @@ pub struct Config {
     pub initial_window: u16,
     /// The least span between two challenge ACKs of one connection (RFC 5961 section 7).
     pub challenge_spacing: Nanos,
+    /// Which congestion control connections begin with.
+    pub congestion: Congestion,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: Ecn,
+    /// How long data may stay unacknowledged before the connection is given up, whatever the retries (RFC 9293 section 3.9.1, RFC 5482).
+    /// The peer's user timeout option is not read.
+    pub user_timeout: Option<Nanos>,
+    /// Send probes where the end of a flight may be lost (RFC 8985 section 7).
+    pub tlp: bool,
+    /// How long the peer may delay the acknowledgement of a single segment (TLP.max_ack_delay).
+    pub peer_ack_delay: Nanos,
+    /// Find out whether a timeout was needless (RFC 5682).
+    pub frto: bool,
+    /// Report what came twice (RFC 2883).
+    pub dsack: bool,
+    /// Connections begin with Nagle's algorithm (RFC 9293 section 3.7.4).
+    pub nagle: bool,
     /// Offer and accept selective acknowledgements (RFC 2018).
     pub sack: bool,
     /// Offer and accept timestamps (RFC 7323).
@@ -48,6 +65,41 @@ pub struct Config {
     /// Our window scale (RFC 7323), at most 14, and less if `rcv_wnd` is small; `None` neither offers nor accepts the
     /// option.
     pub wscale: Option<u8>,
+}
+
+/// How the congestion window grows and shrinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    NewReno,
+    /// RFC 8257: for networks whose switches mark early, and with ECN.
+    Dctcp,
+}
+
+impl Congestion {
+    /// Every one, with its name.
+    pub const ALL: [(Congestion, &'static str); 3] =
+        [(Congestion::Cubic, "cubic"), (Congestion::NewReno, "newreno"), (Congestion::Dctcp, "dctcp")];
+}
+
+/// Whether ECN is offered and accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Ecn {
+    /// Neither.
+    Off,
+    /// Accepted where a peer offers it.
+    #[default]
+    Accept,
+    /// Offered, too.
+    On,
+}
+
+impl Ecn {
+    /// Every one, with its name.
+    pub const ALL: [(Ecn, &'static str); 3] = [(Ecn::Off, "off"), (Ecn::Accept, "accept"), (Ecn::On, "on")];
 }
 
 /// When and how often an idle peer is asked for a sign of life.
@@ -77,6 +129,14 @@ impl Default for Config {
             fin_wait2: Nanos::from_secs(60),
             initial_window: 10,
             challenge_spacing: Nanos::from_millis(5),
+            congestion: Congestion::Cubic,
+            ecn: Ecn::Accept,
+            user_timeout: None,
+            tlp: true,
+            peer_ack_delay: Nanos::from_millis(40),
+            frto: true,
+            dsack: true,
+            nagle: false,
             sack: true,
             timestamps: true,
             wscale: Some(3),

@@ -1,257 +1,142 @@
-//! Congestion control: slow start, congestion avoidance, fast retransmit and recovery.
+//! Congestion control: how fast the window grows, and by how much it shrinks. When that is, is decided in `recovery`.
 //!
-//! ```text
-//!             3rd duplicate ACK, or IsLost(snd.una)           snd.una >= recover
-//!   Open  ------------------------------------------> Recovery ----------------> Open
-//!     |                                                   |
-//!     +------------------- timeout ------> Loss <---------+      Loss --- snd.una >= recover ---> Open
-//! ```
+//! | | growth beyond ssthresh | at a loss | at a mark |
+//! |---|---|---|---|
+//! | NewReno (RFC 5681) | a segment per round trip | 1/2 | 1/2 |
+//! | CUBIC (RFC 9438) | a cubic function of time, at least as NewReno | 0.7 | 0.7 |
+//! | DCTCP (RFC 8257) | as NewReno | 1/2 | by the share of marked bytes |
 //!
-//! Windows count bytes. With SACK, RFC 6675 says what is in the network; without, RFC 6582 inflates cwnd.
+//! Windows count bytes. Slow start is the same for all (RFC 5681 section 3.1, RFC 3465 with L = 2). HyStart++ (RFC 9406) is left out: it
+//! wants eight measurements per round trip, and we take one.
 
-use wire::Seq;
+use units::Nanos;
 
-use crate::Config;
-use crate::sack::DUP_THRESH;
+use crate::cubic::Cubic;
+use crate::dctcp::Dctcp;
 use crate::tcb::{Bits, Tcb};
+use crate::{Config, Congestion};
 
 /// The largest congestion window: far above any bandwidth-delay product, far below half the circle.
-const CWND_MAX: u32 = 1 << 30;
+pub(crate) const CWND_MAX: u32 = 1 << 30;
+/// The slow-start threshold before any loss (RFC 5681 section 3.1: arbitrarily high).
+pub(crate) const SSTHRESH_START: u32 = CWND_MAX;
 
-/// How the sender reads acknowledgements.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Nothing is believed lost.
-    Open,
-    /// Fast recovery (RFC 6582, RFC 6675): what is lost is sent again at half the pace.
-    Recovery,
-    /// A timeout: everything that was out is believed lost (RFC 5681 section 3.1).
-    Loss,
+/// The algorithm of a connection, and what it remembers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    NewReno,
+    Cubic(Cubic),
+    Dctcp(Dctcp),
+}
+
+impl Control {
+    pub(crate) fn new(congestion: Congestion) -> Control {
+        match congestion {
+            Congestion::NewReno => Control::NewReno,
+            Congestion::Cubic => Control::Cubic(Cubic::NEW),
+            Congestion::Dctcp => Control::Dctcp(Dctcp::NEW),
+        }
+    }
 }
 
 impl Tcb {
+    /// The congestion control of this connection.
+    pub fn congestion(&self) -> Congestion {
+        match self.control {
+            Control::NewReno => Congestion::NewReno,
+            Control::Cubic(_) => Congestion::Cubic,
+            Control::Dctcp(_) => Congestion::Dctcp,
+        }
+    }
+
+    /// Changes the congestion control; the window stays.
+    pub fn set_congestion(&mut self, congestion: Congestion) {
+        self.control = Control::new(congestion);
+    }
+
     /// The initial window, and the one after idleness (RFC 6928; RFC 5681 section 4.1).
     pub(crate) fn initial_cwnd(&self) -> u32 {
         (u32::from(self.iw) * u32::from(self.smss)).clamp(u32::from(self.smss), CWND_MAX)
     }
 
-    /// An ACK advanced snd.una by `acked`; `flight` was outstanding before.
+    /// New data was acknowledged while nothing is being repaired, or in slow start after a timeout.
     #[inline]
-    pub(crate) fn on_new_ack(&mut self, acked: u32, flight: u32) {
-        if self.phase == Phase::Open {
-            self.dupacks = 0;
-            self.grow(acked, flight);
-        } else {
-            self.on_new_ack_repairing(acked, flight);
-        }
-    }
-
-    #[cold]
-    fn on_new_ack_repairing(&mut self, acked: u32, flight: u32) {
-        let smss = u32::from(self.smss);
-        let done = self.snd_una.ge(self.recover);
-        match self.phase {
-            Phase::Open => {}
-            // RFC 5681 section 3.1: slow start up to ssthresh after a timeout.
-            Phase::Loss => self.grow(acked, flight),
-            Phase::Recovery if done => {
-                // RFC 6582 section 3.2 step 3, full acknowledgements, option 1; RFC 6675 section 5 keeps ssthresh.
-                self.cwnd = if self.has(Bits::SACK) {
-                    self.ssthresh
-                } else {
-                    self.ssthresh.min(self.flight().max(smss).saturating_add(smss))
-                };
-            }
-            Phase::Recovery => {
-                // RFC 6582 section 3.2 step 3, partial acknowledgements: the next hole begins at snd.una. With SACK the
-                // same holds where the scoreboard does not tell: data sent before the recovery is due by now.
-                if self.rxt.le(self.snd_una) {
-                    self.set(Bits::HEAD_LOST);
-                }
-                if !self.has(Bits::SACK) {
-                    let back = if acked >= smss { smss } else { 0 };
-                    self.cwnd = self.cwnd.saturating_sub(acked).saturating_add(back).max(smss);
-                }
-            }
-        }
-        if done {
-            self.phase = Phase::Open;
-            self.dupacks = 0;
-            self.clear(Bits::HEAD_LOST);
-            self.cwnd = self.cwnd.max(smss);
-            if self.snd_una == self.recover {
-                self.set(Bits::AT_RECOVER);
-            }
-        }
-    }
-
-    /// RFC 5681 section 3.1, in bytes acknowledged (RFC 3465, L = 2): no division.
-    #[inline]
-    fn grow(&mut self, acked: u32, flight: u32) {
+    pub(crate) fn grow(&mut self, now: Nanos, acked: u32, flight: u32) {
         // RFC 7661: a window that is not used is no evidence that the path would carry it.
         let used = self.has(Bits::LIMITED) || flight >= self.cwnd / 2;
         if !used || self.cwnd > self.snd_wnd || self.cwnd >= CWND_MAX {
             return;
         }
-        let smss = u32::from(self.smss);
         if self.cwnd < self.ssthresh {
-            self.cwnd += acked.min(2 * smss);
+            self.cwnd += acked.min(2 * u32::from(self.smss));
         } else {
-            self.credit = self.credit.saturating_add(acked);
-            if self.credit >= self.cwnd {
-                self.credit -= self.cwnd;
-                self.cwnd += smss;
-            }
+            self.avoid(now, acked);
         }
     }
 
-    /// A duplicate ACK (RFC 5681 section 2; with SACK, RFC 6675 section 2).
-    #[cold]
-    pub(crate) fn on_duplicate_ack(&mut self) {
-        self.dupacks = self.dupacks.saturating_add(1);
-        match self.phase {
-            // RFC 6675 section 5 (1) and (2).
-            Phase::Open if self.has(Bits::SACK) && (self.dupacks >= DUP_THRESH || self.is_lost_below(0)) => {
-                self.enter_recovery();
-            }
-            // RFC 6582 section 3.2 step 2: not when the duplicates may come from what a recovery sent again.
-            Phase::Open if self.dupacks == DUP_THRESH && !self.has(Bits::AT_RECOVER) => self.enter_recovery(),
-            // RFC 5681 section 3.2 step 4: a segment has left the network.
-            Phase::Recovery if !self.has(Bits::SACK) => {
-                self.cwnd = self.cwnd.saturating_add(u32::from(self.smss)).min(CWND_MAX);
-            }
-            _ => {}
-        }
-    }
-
-    /// RFC 5681 section 3.2 step 2 and 3; RFC 6675 section 5 step (4).
-    fn enter_recovery(&mut self) {
+    /// Congestion avoidance.
+    fn avoid(&mut self, now: Nanos, acked: u32) {
         let smss = u32::from(self.smss);
-        self.ssthresh = self.half_flight();
-        self.cwnd = if self.has(Bits::SACK) { self.ssthresh } else { self.ssthresh + u32::from(DUP_THRESH) * smss };
-        self.phase = Phase::Recovery;
-        self.recover = self.snd_nxt;
-        self.rxt = self.snd_una;
-        self.credit = 0;
-        self.set(Bits::HEAD_LOST);
-        self.clear(Bits::RESCUED | Bits::TIMING);
-    }
-
-    /// The retransmission timer expired (RFC 5681 section 3.1, RFC 6582 section 4, RFC 2018 section 8).
-    pub(crate) fn enter_loss(&mut self) {
-        // RFC 5681 section 3.1: ssthresh is held while the same data times out again.
-        if self.retries == 0 {
-            self.ssthresh = self.half_flight();
+        if let Control::Cubic(cubic) = &mut self.control {
+            let rtt = Nanos::from_micros(u64::from(self.srtt8 >> 3));
+            self.cwnd = cubic.grow(now + rtt, self.cwnd, smss, acked, &mut self.credit).min(CWND_MAX);
+            return;
         }
-        self.cwnd = u32::from(self.smss);
-        self.credit = 0;
-        self.dupacks = 0;
-        self.phase = Phase::Loss;
-        self.recover = self.snd_nxt;
-        self.rxt = self.snd_una;
-        // RFC 2018 section 8: the receiver may have reneged.
-        self.sacked.clear();
-        self.clear(Bits::HEAD_LOST | Bits::TIMING | Bits::AT_RECOVER);
+        // RFC 5681 section 3.1, in bytes acknowledged (RFC 3465): no division.
+        self.credit = self.credit.saturating_add(acked);
+        if self.credit >= self.cwnd {
+            self.credit -= self.cwnd;
+            self.cwnd += smss;
+        }
     }
 
-    /// RFC 5681 equation (4).
-    fn half_flight(&self) -> u32 {
-        (self.flight() / 2).max(2 * u32::from(self.smss))
+    /// ssthresh after a loss (RFC 5681 equation (4); RFC 9438 section 4.6).
+    pub(crate) fn reduced_for_loss(&mut self) -> u32 {
+        let (flight, smss) = (self.flight(), u32::from(self.smss));
+        self.credit = 0;
+        match &mut self.control {
+            Control::Cubic(cubic) => cubic.loss(self.cwnd, flight, smss),
+            Control::NewReno | Control::Dctcp(_) => (flight / 2).max(2 * smss),
+        }
+    }
+
+    /// An ACK says that a packet was marked on its way (RFC 3168 section 6.1.2): the window shrinks as if it had been lost, once per
+    /// round trip. DCTCP: by the share of marks (RFC 8257 section 3.3).
+    #[cold]
+    pub(crate) fn marked(&mut self) {
+        if self.phase != crate::Phase::Open || self.snd_una.lt(self.ecn_end) {
+            return;
+        }
+        let smss = u32::from(self.smss);
+        self.ssthresh = match &mut self.control {
+            Control::Dctcp(dctcp) => dctcp.reduced(self.cwnd).max(2 * smss),
+            _ => self.reduced_for_loss(),
+        };
+        self.cwnd = self.cwnd.min(self.ssthresh);
+        self.credit = 0;
+        self.ecn_end = self.snd_nxt;
+        self.set(Bits::CWR_DUE);
+    }
+
+    /// Counts marks for DCTCP (RFC 8257 section 3.3).
+    #[inline]
+    pub(crate) fn count_marks(&mut self, acked: u32, marked: bool) {
+        if let Control::Dctcp(dctcp) = &mut self.control {
+            dctcp.acked(acked, marked, self.snd_una, self.snd_nxt);
+        }
     }
 
     /// RFC 5681 section 4.1: after more than one RTO without sending, cwnd is the restart window.
+    #[cold]
     pub(crate) fn restart_after_idle(&mut self) {
         self.cwnd = self.cwnd.min(self.initial_cwnd());
         self.credit = 0;
-    }
-
-    /// Bytes beyond snd.nxt that both windows admit now.
-    #[inline]
-    pub(crate) fn room(&self) -> u32 {
-        let flight = self.flight();
-        let by_peer = self.snd_wnd.saturating_sub(flight);
-        if self.phase == Phase::Open && self.dupacks == 0 && self.sacked.is_empty() {
-            return by_peer.min(self.cwnd.saturating_sub(flight));
+        if let Control::Cubic(cubic) = &mut self.control {
+            // RFC 9438 section 5.8: time in which nothing was sent is no time to grow in.
+            cubic.pause();
         }
-        by_peer.min(self.cwnd_room())
-    }
-
-    /// What cwnd admits beyond what is in the network.
-    pub(crate) fn cwnd_room(&self) -> u32 {
-        let mut cwnd = self.cwnd;
-        if self.phase == Phase::Loss && self.rxt.lt(self.recover) {
-            // What is lost goes first.
-            return 0;
-        }
-        if self.phase == Phase::Open && !self.has(Bits::SACK) {
-            // RFC 3042, limited transmit: one segment for each of the first two duplicates.
-            cwnd = cwnd.saturating_add(u32::from(self.dupacks.min(2)) * u32::from(self.smss));
-        }
-        cwnd.saturating_sub(self.pipe())
-    }
-
-    /// The next stretch to send again, if there is one and the window allows: RFC 6675 section 4 "NextSeg ()". A segment
-    /// is at most `max_payload` long.
-    pub(crate) fn next_rexmit(&self, max_payload: u32) -> Option<Rexmit> {
-        if self.phase == Phase::Open {
-            return None;
-        }
-        if self.has(Bits::HEAD_LOST) {
-            // RFC 6675 section 5 (4.3), RFC 5681 section 3.2 step 3: sent whatever the window.
-            let (_, from, to) = self.hole_at_or_after(self.snd_una)?;
-            return Some(Rexmit { from, to, rescue: false });
-        }
-        let segment = u32::from(self.smss).min(max_payload);
-        let pipe = self.pipe();
-        if pipe != 0 && pipe.saturating_add(segment) > self.cwnd {
-            return None;
-        }
-        match self.phase {
-            Phase::Loss => {
-                let (_, from, to) = self.hole_at_or_after(self.rxt)?;
-                let to = to.min(self.recover);
-                // RFC 9293 section 3.8.6: the window may have shrunk; its first segment serves as the probe.
-                let in_window = from == self.snd_una || from.since(self.snd_una) < self.snd_wnd;
-                (from.lt(to) && in_window).then_some(Rexmit { from, to, rescue: false })
-            }
-            _ if self.has(Bits::SACK) => self.next_rexmit_by_scoreboard(),
-            _ => None,
-        }
-    }
-
-    fn next_rexmit_by_scoreboard(&self) -> Option<Rexmit> {
-        let runs = self.sacked.as_slice().len();
-        let hole = self.hole_at_or_after(self.rxt).filter(|(k, ..)| *k < runs);
-        if let Some((k, from, to)) = hole
-            && self.is_lost_below(k)
-        {
-            return Some(Rexmit { from, to, rescue: false }); // rule (1)
-        }
-        if self.unsent() > 0 && self.snd_wnd > self.flight() {
-            return None; // rule (2): new data
-        }
-        if let Some((_, from, to)) = hole {
-            return Some(Rexmit { from, to, rescue: false }); // rule (3)
-        }
-        // Rule (4): once per recovery, the highest outstanding octets.
-        let smss = u32::from(self.smss);
-        let (_, start, to) = self.hole_at_or_after(self.sacked.as_slice().last().map_or(self.snd_una, |r| r.1))?;
-        let from = if to.since(start) > smss { to - smss } else { start };
-        (!self.has(Bits::RESCUED)).then_some(Rexmit { from, to, rescue: true })
     }
 }
-
-/// A stretch to be sent again, at most one segment of it at a time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rexmit {
-    pub(crate) from: Seq,
-    pub(crate) to: Seq,
-    pub(crate) rescue: bool,
-}
-
-/// The slow-start threshold before any loss (RFC 5681 section 3.1: arbitrarily high).
-pub(crate) const SSTHRESH_START: u32 = CWND_MAX;
 
 impl Config {
     /// The initial window in segments, at least one.

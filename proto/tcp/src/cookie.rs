@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ISN       | slot 2 | MSS 3 |        MAC 27        |     MAC = SipHash(key, tuple, peer's ISN, slot, MSS)
-//!   TSval     |      clock      | - | SACK 1 | shift 4 |     if the SYN has timestamps; shift 15: no scaling
+//!   TSval     |      clock      | ECN 1 | SACK 1 | shift 4 |     if the SYN has timestamps; shift 15: no scaling
 //! ```
 //!
 //! A slot is 64 s; a cookie is good in the slot that it was made in and in the two after. What an ACK claims in its TSecr is
@@ -18,7 +18,7 @@ use wire::{Seq, Tuple};
 use crate::isn::hash_tuple;
 use crate::listen::syn_ack;
 use crate::tcb::{Handshake, Tcb, ts_clock};
-use crate::{Config, Emit};
+use crate::{Config, Ecn, Emit};
 
 /// The segment sizes that a cookie can name: those in use, and the default.
 const MSS: [u16; 8] = [536, 1200, 1300, 1400, 1440, 1452, 1460, 8960];
@@ -28,8 +28,9 @@ const SLOT: u64 = 64_000_000_000;
 const SLOTS_OLD: u64 = 2;
 const MAC_BITS: u32 = 27;
 /// Bits of the timestamp that carry options.
-const OPTION_BITS: u32 = 5;
+const OPTION_BITS: u32 = 6;
 const SACK_BIT: u32 = 1 << 4;
+const ECN_BIT: u32 = 1 << 5;
 const NO_SCALE: u32 = 15;
 
 /// The cookies of one stack.
@@ -68,9 +69,10 @@ impl SynCookies {
         let mut shake = Handshake::of_syn(cfg, cookie, self.ts_offset(tuple), seg);
         if shake.ts_recent.is_none() {
             // Without timestamps there is no place to remember these.
-            (shake.wscale, shake.sack) = (None, false);
+            (shake.wscale, shake.sack, shake.ecn) = (None, false, false);
         }
-        let options = shake.wscale.map_or(NO_SCALE, u32::from) | if shake.sack { SACK_BIT } else { 0 };
+        let bit = |on, bit| if on { bit } else { 0 };
+        let options = shake.wscale.map_or(NO_SCALE, u32::from) | bit(shake.sack, SACK_BIT) | bit(shake.ecn, ECN_BIT);
         let clock = ts_clock(now).wrapping_add(shake.ts_offset);
         let mut val = (clock & !((1 << OPTION_BITS) - 1)) | options;
         if val > clock {
@@ -103,10 +105,12 @@ impl SynCookies {
             sack: false,
             ts_recent: None,
             ts_offset: self.ts_offset(tuple),
+            ecn: false,
         };
         if let Some(Timestamps { val, ecr }) = seg.opts.timestamps.filter(|_| cfg.timestamps) {
             shake.ts_recent = Some(val);
             shake.sack = cfg.sack && ecr & SACK_BIT != 0;
+            shake.ecn = cfg.ecn != Ecn::Off && ecr & ECN_BIT != 0;
             // RFC 7323 section 2.3: 14 at most; 15 is ours for "none".
             let shift = (ecr & NO_SCALE) as u8;
             shake.wscale = cfg.shift().and(Some(shift)).filter(|s| *s <= 14);

@@ -31,6 +31,7 @@ pub struct HalfOpen {
     wscale: Option<u8>,
     sack: bool,
     timestamps: bool,
+    ecn: bool,
     retries: u8,
 }
 
@@ -68,7 +69,7 @@ impl HalfOpen {
         ts_offset: u32,
         seg: &Segment,
     ) -> (HalfOpen, Emit) {
-        let Handshake { iss, irs, mss, wscale, sack, ts_recent, ts_offset } =
+        let Handshake { iss, irs, mss, wscale, sack, ts_recent, ts_offset, ecn } =
             Handshake::of_syn(cfg, isn, ts_offset, seg);
         let half = HalfOpen {
             deadline: now + cfg.rto_initial,
@@ -80,6 +81,7 @@ impl HalfOpen {
             wscale,
             sack,
             timestamps: ts_recent.is_some(),
+            ecn,
             retries: 0,
         };
         let emit = half.syn_ack(now, cfg);
@@ -87,8 +89,8 @@ impl HalfOpen {
     }
 
     fn handshake(&self) -> Handshake {
-        let HalfOpen { iss, irs, mss, wscale, sack, ts_offset, .. } = *self;
-        Handshake { iss, irs, mss, wscale, sack, ts_recent: self.timestamps.then_some(self.ts_recent), ts_offset }
+        let HalfOpen { iss, irs, mss, wscale, sack, ts_offset, ecn, .. } = *self;
+        Handshake { iss, irs, mss, wscale, sack, ts_recent: self.timestamps.then_some(self.ts_recent), ts_offset, ecn }
     }
 
     fn syn_ack(&self, now: Nanos, cfg: &Config) -> Emit {
@@ -192,7 +194,8 @@ pub(crate) fn syn_ack(cfg: &Config, shake: &Handshake, ts_val: u32) -> Emit {
         timestamps: shake.ts_recent.map(|ecr| Timestamps { val: ts_val, ecr }),
         sacks: SackBlocks::EMPTY,
     };
-    let mut emit = Emit::control(shake.iss, shake.irs + 1, Flags::SYN | Flags::ACK);
+    let ecn = if shake.ecn { Flags::ECE } else { Flags::NONE };
+    let mut emit = Emit::control(shake.iss, shake.irs + 1, Flags::SYN | Flags::ACK | ecn);
     emit.opts = opts;
     emit.wnd = syn_window(cfg);
     emit.mss = cfg.mss;

@@ -206,18 +206,31 @@ pub struct Emit {
     pub mss: u16,
     /// Some of it was sent before.
     pub rexmit: bool,
+    /// The packet says that it may be marked instead of dropped: ECT(0) (RFC 3168 section 5).
+    pub ect: bool,
 }
 
 impl Emit {
     /// A segment without payload.
     pub(crate) fn control(seq: Seq, ack: Seq, flags: Flags) -> Emit {
-        Emit { seq, ack, flags, wnd: 0, opts: Options::NONE, offset: 0, len: 0, mss: u16::MAX, rexmit: false }
+        Emit {
+            seq,
+            ack,
+            flags,
+            wnd: 0,
+            opts: Options::NONE,
+            offset: 0,
+            len: 0,
+            mss: u16::MAX,
+            rexmit: false,
+            ect: false,
+        }
     }
 
     /// What the peer's engine sees of it: for simulated wires.
     pub fn segment(&self) -> Segment {
-        let Emit { seq, ack, flags, wnd, opts, offset: _, len, mss: _, rexmit: _ } = *self;
-        Segment { seq, ack, flags, wnd, len, opts }
+        let Emit { seq, ack, flags, wnd, opts, offset: _, len, mss: _, rexmit: _, ect: _ } = *self;
+        Segment { seq, ack, flags, wnd, len, opts, ce: false }
     }
 }
 
@@ -275,8 +288,15 @@ impl fmt::Display for Events {
 impl fmt::Display for Emit {
     /// One line in the manner of packet scripts: `SA 1:101(100) ack 7 win 65535 <mss 1460,sackOK> rexmit`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LETTERS: [(Flags, char); 5] =
-            [(Flags::SYN, 'S'), (Flags::FIN, 'F'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, 'A')];
+        const LETTERS: [(Flags, char); 7] = [
+            (Flags::SYN, 'S'),
+            (Flags::FIN, 'F'),
+            (Flags::RST, 'R'),
+            (Flags::PSH, 'P'),
+            (Flags::ECE, 'E'),
+            (Flags::CWR, 'W'),
+            (Flags::ACK, 'A'),
+        ];
         for (flag, letter) in LETTERS {
             if self.flags.contains(flag) {
                 write!(f, "{letter}")?;

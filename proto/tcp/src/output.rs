@@ -12,9 +12,9 @@ use units::Nanos;
 use wire::Seq;
 use wire::tcp::{Flags, Options, SackBlocks, Timestamps};
 
-use crate::congestion::{Phase, Rexmit};
-use crate::tcb::{Bits, Tcb, stamp};
-use crate::{Config, Emit, State};
+use crate::recovery::{Phase, Rexmit};
+use crate::tcb::{Bits, Tcb};
+use crate::{Config, Emit, State, ecn};
 
 impl Tcb {
     /// The next segment to send, or `None` when there is nothing (more) to send now.
@@ -23,8 +23,17 @@ impl Tcb {
     /// the queue. Each call does a bounded amount of work; the windows bound the number of calls that answer `Some`.
     #[inline(never)]
     pub fn poll_transmit(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
-        const DUE: u16 =
-            Bits::ACK_NOW.0 | Bits::PROBE.0 | Bits::SYN_DUE.0 | Bits::HEAD_LOST.0 | Bits::FIN.0 | Bits::WANT.0;
+        const DUE: u32 = Bits::ACK_NOW.0
+            | Bits::PROBE.0
+            | Bits::SYN_DUE.0
+            | Bits::HEAD_LOST.0
+            | Bits::FIN.0
+            | Bits::WANT.0
+            | Bits::TAIL_DUE.0
+            | Bits::ACK_OLD.0
+            | Bits::CWR_DUE.0
+            | Bits::NAGLE.0
+            | Bits::CORK.0;
         if self.phase == Phase::Open && self.bits.0 & DUE == 0 && self.dups_due == 0 {
             if self.snd_nxt == self.snd_end || !self.state.is_synchronized() {
                 return None;
@@ -49,9 +58,17 @@ impl Tcb {
             State::SynReceived => return self.has(Bits::ACK_NOW).then(|| self.emit_ack(now)),
             _ => {}
         }
-        if self.dups_due > 0 || (self.has(Bits::ACK_NOW) && !self.held.is_empty()) {
+        if self.has(Bits::ACK_OLD) {
+            return Some(self.emit_ack_before_mark(now));
+        }
+        if self.dups_due > 0 || (self.has(Bits::ACK_NOW) && self.has_blocks()) {
             self.dups_due = self.dups_due.saturating_sub(1);
             return Some(self.emit_ack(now));
+        }
+        if self.has(Bits::TAIL_DUE)
+            && let Some(emit) = self.emit_tail(now, cfg, max_payload)
+        {
+            return Some(emit);
         }
         if let Some(rexmit) = self.next_rexmit(max_payload)
             && let Some(emit) = self.emit_rexmit(now, cfg, rexmit, max_payload)
@@ -75,9 +92,14 @@ impl Tcb {
     fn next_new(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
         let queued = self.unsent();
         let room = self.room();
+        // CWR stands on one segment only; NICs that cut would repeat it.
+        let max_payload = if self.has(Bits::CWR_DUE) { max_payload.min(u32::from(self.smss)) } else { max_payload };
         let mss = u32::from(self.smss).min(max_payload.max(1));
         let mut n = queued.min(room).min(max_payload.max(1));
-        if n < queued {
+        if n == queued && n > 0 && self.waits_for_more() {
+            // RFC 9293 section 3.7.4 (Nagle): what does not fill a segment waits.
+            n -= n % u32::from(self.smss);
+        } else if n < queued {
             if n > mss {
                 n -= n % mss;
             } else if n < mss && !self.has(Bits::FORCE) && !self.worth_sending(n) {
@@ -97,11 +119,14 @@ impl Tcb {
         let seq = self.snd_nxt;
         self.snd_nxt = seq + n + u32::from(fin);
         self.time_segment(now, self.snd_nxt);
-        if self.rtx_at == Nanos::MAX || self.has(Bits::PERSIST) {
+        if self.rtx_at == Nanos::MAX || self.has(Bits::PERSIST | Bits::PTO) {
             self.arm_retransmit(now, cfg);
         }
-        self.last_snd = stamp(now);
+        self.last_snd = now;
         self.clear(Bits::FORCE);
+        if self.has(Bits::RECORD) {
+            self.note_sent(now, n);
+        }
         // RFC 9293 section 3.9.1: PSH on the last of what the user gave.
         let mut flags = if seq + n == self.snd_end { Flags::ACK | Flags::PSH } else { Flags::ACK };
         if fin {
@@ -110,7 +135,11 @@ impl Tcb {
         if n == 0 {
             flags = flags.without(Flags::PSH);
         }
+        if self.has(Bits::ECN) {
+            flags |= self.ecn_flags(n > 0);
+        }
         let mut emit = self.emit_segment(now, seq, flags, SackBlocks::EMPTY);
+        emit.ect = n > 0 && self.has(Bits::ECN);
         emit.offset = seq.since(self.snd_una);
         emit.len = n;
         emit.mss = self.smss.min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
@@ -120,7 +149,7 @@ impl Tcb {
     /// Sends the front of a lost stretch again, one segment at most.
     #[cold]
     fn emit_rexmit(&mut self, now: Nanos, cfg: &Config, rexmit: Rexmit, max_payload: u32) -> Option<Emit> {
-        let Rexmit { from, to, rescue } = rexmit;
+        let Rexmit { from, to } = rexmit;
         let data_to = to.min(self.snd_end);
         let data = if from.lt(data_to) { data_to.since(from) } else { 0 };
         let n = data.min(u32::from(self.smss)).min(max_payload.max(1));
@@ -129,11 +158,8 @@ impl Tcb {
             return None;
         }
         let end = from + n + u32::from(fin);
-        if rescue {
-            self.set(Bits::RESCUED);
-        } else {
-            self.rxt = self.rxt.max(end);
-        }
+        self.rxt = self.rxt.max(end);
+        self.note_resent(now, from, end);
         if from == self.snd_una {
             self.clear(Bits::HEAD_LOST);
         }
@@ -141,8 +167,11 @@ impl Tcb {
         if self.rtx_at == Nanos::MAX {
             self.arm_retransmit(now, cfg);
         }
-        self.last_snd = stamp(now);
+        self.last_snd = now;
         let mut flags = Flags::ACK;
+        if self.has(Bits::ECN) {
+            flags |= self.ecn_flags(false);
+        }
         if from + n == self.snd_end && n > 0 {
             flags |= Flags::PSH;
         }
@@ -155,6 +184,39 @@ impl Tcb {
         emit.mss = self.smss.min(u16::try_from(max_payload.max(1)).unwrap_or(u16::MAX));
         emit.rexmit = true;
         Some(emit)
+    }
+
+    /// A tail loss probe (RFC 8985 section 7.3): a segment of new data whatever cwnd, or the last segment again.
+    #[cold]
+    fn emit_tail(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
+        self.clear(Bits::TAIL_DUE);
+        let deadline = now + self.rto_now(cfg);
+        let room = self.snd_wnd.saturating_sub(self.flight());
+        let n = self.unsent().min(room).min(u32::from(self.smss)).min(max_payload.max(1));
+        let emit = if n > 0 && !self.has(Bits::PROBED_AGAIN) {
+            let fin = self.has(Bits::FIN) && !self.fin_sent() && n == self.unsent() && n < room;
+            Some(self.emit_new(now, cfg, n, max_payload, fin))
+        } else {
+            self.set(Bits::PROBED_AGAIN);
+            // Which of the two an ACK will be of cannot be told.
+            self.clear(Bits::TIMING);
+            self.emit_rexmit(now, cfg, self.tail(), max_payload)
+        };
+        self.tlp_end = self.snd_nxt;
+        self.rtx_at = deadline;
+        self.clear(Bits::PTO | Bits::REO);
+        emit
+    }
+
+    /// Whether a segment that is not full is held back.
+    fn waits_for_more(&self) -> bool {
+        let ends = self.has(Bits::FIN) || self.has(Bits::FORCE);
+        !ends && (self.has(Bits::CORK) || (self.has(Bits::NAGLE) && self.flight() > 0))
+    }
+
+    /// Whether an ACK has something to report.
+    fn has_blocks(&self) -> bool {
+        self.record.as_deref().is_some_and(|r| !r.held.is_empty() || r.twice.is_some())
     }
 
     /// The SYN of an active open, the SYN-ACK of a simultaneous one.
@@ -171,7 +233,7 @@ impl Tcb {
             self.time_segment(now, self.snd_nxt);
         }
         self.arm_retransmit(now, cfg);
-        self.last_snd = stamp(now);
+        self.last_snd = now;
         let answer = self.state == State::SynReceived;
         let opts = Options {
             mss: Some(cfg.mss),
@@ -188,7 +250,13 @@ impl Tcb {
         Emit {
             seq: self.snd_una,
             ack: if answer { self.rcv_nxt } else { Seq(0) },
-            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            flags: match answer {
+                true if self.has(Bits::ECN) => Flags::SYN | Flags::ACK | Flags::ECE,
+                true => Flags::SYN | Flags::ACK,
+                // RFC 3168 section 6.1.1.1: a SYN that was lost may have been dropped for its flags.
+                false if first => Flags::SYN | ecn::offer(cfg),
+                false => Flags::SYN,
+            },
             // RFC 7323 section 2.2: the window of a SYN is never scaled.
             wnd: syn_window(cfg),
             opts,
@@ -196,13 +264,30 @@ impl Tcb {
             len: 0,
             mss: cfg.mss,
             rexmit: !first,
+            ect: false,
         }
     }
 
     /// "<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>", with what is held out of order.
     pub(crate) fn emit_ack(&mut self, now: Nanos) -> Emit {
-        let sacks = self.sack_blocks();
-        self.emit_segment(now, self.snd_nxt, Flags::ACK, sacks)
+        let sacks = self.take_blocks();
+        let flags = if self.has(Bits::ECN) { Flags::ACK | self.ecn_flags(false) } else { Flags::ACK };
+        self.emit_segment(now, self.snd_nxt, flags, sacks)
+    }
+
+    /// RFC 8257 section 3.2: what was received before the mark changed, with the mark that it had.
+    #[cold]
+    fn emit_ack_before_mark(&mut self, now: Nanos) -> Emit {
+        self.clear(Bits::ACK_OLD);
+        let before = if self.has(Bits::ECE_DUE) { Flags::ACK } else { Flags::ACK | Flags::ECE };
+        let (to, due) = (self.before_mark, self.rcv_nxt.gt(self.before_mark));
+        let mut emit = self.emit_segment(now, self.snd_nxt, before, SackBlocks::EMPTY);
+        if due {
+            emit.ack = to;
+            self.last_ack_sent = to;
+            self.set(Bits::ACK_NOW);
+        }
+        emit
     }
 
     /// A segment that the peer must answer: it lies before its window.
@@ -212,7 +297,7 @@ impl Tcb {
     #[cold]
     fn emit_probe(&mut self, now: Nanos) -> Emit {
         self.clear(Bits::PROBE);
-        self.last_snd = stamp(now);
+        self.last_snd = now;
         self.emit_segment(now, self.snd_una - 1, Flags::ACK, SackBlocks::EMPTY)
     }
 
@@ -224,7 +309,7 @@ impl Tcb {
         self.ack_at = Nanos::MAX;
         self.last_ack_sent = self.rcv_nxt;
         let opts = Options { timestamps: self.timestamps(now), sacks, ..Options::NONE };
-        Emit { seq, ack: self.rcv_nxt, flags, wnd, opts, offset: 0, len: 0, mss: self.smss, rexmit: false }
+        Emit { seq, ack: self.rcv_nxt, flags, wnd, opts, offset: 0, len: 0, mss: self.smss, rexmit: false, ect: false }
     }
 
     /// Moves the advertised edge if that is worth it, and says the window as the wire has it.

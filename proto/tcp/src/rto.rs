@@ -72,6 +72,9 @@ impl Tcb {
     pub(crate) fn measured(&mut self, cfg: &Config, rtt: Nanos) {
         const MINUTE_US: u64 = 60_000_000;
         let r = rtt.micros().clamp(1, MINUTE_US) as u32;
+        if r < self.min_rtt_us || self.min_rtt_us == 0 {
+            self.min_rtt_us = r;
+        }
         if self.srtt8 == 0 {
             self.srtt8 = r << 3;
             self.rttvar4 = r << 1;

@@ -1,27 +1,22 @@
-//! Selective acknowledgement: what the peer holds of ours (the scoreboard of RFC 6675), and what we hold of the peer's
-//! (the blocks of RFC 2018).
+//! Selective acknowledgement: what we hold of the peer's (the blocks of RFC 2018 and 2883), and how its blocks are read.
+//! What the peer holds of ours is in [`crate::flight`].
 //!
 //! ```text
-//!   sender:     snd.una           rxt                 recover        snd.nxt
-//!                  |---hole---|####|---hole---|####|##|----- in flight ----|
-//!                              sacked          sacked
-//!   receiver:   rcv.nxt
-//!                  |----gap---|####|---gap----|####|                 held, most recent first
+//!   rcv.nxt
+//!      |----gap---|####|---gap----|####|                 held, most recent first
 //! ```
 //!
-//! Both are short arrays inside the control block. What finds no room is forgotten, which is always allowed: a
-//! forgotten block of the sender's costs a needless retransmission, one of the receiver's a needed one.
+//! What finds no room is forgotten, which is always allowed: it is sent again.
 
+use units::Nanos;
 use wire::Seq;
 use wire::tcp::{SackBlocks, Segment};
 
-use crate::congestion::Phase;
+use crate::flight::Tick;
 use crate::tcb::{Bits, Tcb};
 
-/// How many discontiguous runs the sender's scoreboard keeps.
-pub(crate) const SACKED_MAX: usize = 6;
 /// How many discontiguous runs the receiver holds.
-pub(crate) const HELD_MAX: usize = 5;
+pub(crate) const HELD_MAX: usize = 12;
 /// Duplicate acknowledgements that mean loss (RFC 5681 section 3.2, RFC 6675 section 2).
 pub(crate) const DUP_THRESH: u8 = 3;
 
@@ -50,11 +45,6 @@ impl<const N: usize> Ranges<N> {
         self.ranges.get(..usize::from(self.len)).unwrap_or(&self.ranges)
     }
 
-    /// The sum of the lengths.
-    pub(crate) fn bytes(&self) -> u32 {
-        self.as_slice().iter().fold(0, |sum, (l, r)| sum.wrapping_add(r.since(*l)))
-    }
-
     fn remove(&mut self, at: usize) {
         let len = usize::from(self.len);
         if at < len {
@@ -69,34 +59,6 @@ impl<const N: usize> Ranges<N> {
             self.ranges.copy_within(at..len, at + 1);
             self.ranges[at] = range;
             self.len += 1;
-        }
-    }
-
-    // The scoreboard: in the order of sequence numbers.
-
-    /// Adds a range to the ascending list, merging what it touches; returns how many bytes are new. Without room the
-    /// range farthest ahead is forgotten. Bounded by `N`.
-    pub(crate) fn merge(&mut self, left: Seq, right: Seq) -> u32 {
-        let (mut l, mut r, mut known) = (left, right, 0u32);
-        let at = self.as_slice().iter().position(|x| x.1.ge(left)).unwrap_or(usize::from(self.len));
-        while let Some(&(a, b)) = self.as_slice().get(at).filter(|x| x.0.le(right)) {
-            (l, r, known) = (l.min(a), r.max(b), known.wrapping_add(b.since(a)));
-            self.remove(at);
-        }
-        if usize::from(self.len) == N {
-            if at == N {
-                return 0;
-            }
-            self.len -= 1;
-        }
-        self.insert_at(at, (l, r));
-        r.since(l).wrapping_sub(known)
-    }
-
-    /// Forgets what `una` has reached. A run that would cover `una` is one the peer has reneged on: forgotten, too.
-    pub(crate) fn trim_below(&mut self, una: Seq) {
-        while self.as_slice().first().is_some_and(|first| first.0.le(una)) {
-            self.remove(0);
         }
     }
 
@@ -147,76 +109,96 @@ impl<const N: usize> Ranges<N> {
     }
 }
 
+/// What the blocks and the acknowledgment of one segment told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// Bytes that are known to have arrived only now (DeliveredData of RFC 9937).
+    pub(crate) delivered: u32,
+    /// A block reported something new.
+    pub(crate) news: bool,
+    /// Something arrived that was sent once only, before `recover`.
+    pub(crate) original: bool,
+    /// What the peer has received twice (RFC 2883).
+    pub(crate) dsack: Option<(Seq, Seq)>,
+}
+
 impl Tcb {
-    /// RFC 6675 section 5 "Update ()": takes the blocks of an acceptable ACK; whether they told anything new.
-    pub(crate) fn update_scoreboard(&mut self, seg: &Segment) -> bool {
-        let mut new = 0u32;
-        for (left, right) in seg.opts.sacks.iter() {
-            // RFC 2018 section 4; a block at or below SEG.ACK is a DSACK (RFC 2883), which tells nothing here.
-            let sane = left.lt(right) && left.gt(seg.ack) && left.ge(self.snd_una) && right.le(self.snd_nxt);
-            if sane && right.since(left) <= self.snd_nxt.since(self.snd_una) {
-                new = new.saturating_add(self.sacked.merge(left, right));
+    /// Whether recovery goes by blocks: SACK is in use, and there is a record to note them in.
+    #[inline]
+    pub(crate) fn selective(&self) -> bool {
+        self.has(Bits::SACK) && self.record.is_some()
+    }
+
+    /// Takes in what an acceptable ACK says (RFC 6675 section 5 "Update ()"; RFC 8985 section 6.2 steps 1 to 3). snd.una is still where it
+    /// was. Bounded by the blocks, of which there are four, and the pieces.
+    pub(crate) fn read_blocks(&mut self, now: Nanos, seg: &Segment) -> Told {
+        let (una, nxt, recover) = (self.snd_una, self.snd_nxt, self.recover);
+        let mut told = Told { dsack: dsack(seg), ..Told::default() };
+        let echo = seg.opts.timestamps.filter(|_| self.has(Bits::TS)).map(|ts| ts.ecr);
+        let (clock, least) = (self.ts_now(now), Nanos::from_micros(u64::from(self.min_rtt_us)));
+        let Some(record) = self.record.as_deref_mut() else { return told };
+        let (flight, rack) = (&mut record.flight, &mut record.rack);
+        let mut reordered = false;
+        let mut delivered = |from: Seq, to: Seq, piece: crate::flight::Piece| {
+            told.delivered = told.delivered.wrapping_add(to.since(from));
+            told.original |= !piece.fate.is_again() && from.lt(recover);
+            let age = Tick::of(now).since(piece.last);
+            // RFC 8985 section 6.2 step 2: an ACK that may be of an earlier transmission tells nothing of the last.
+            let sent_at = clock.wrapping_sub(age.millis() as u32);
+            let earlier = echo.is_some_and(|ecr| (ecr.wrapping_sub(sent_at) as i32) < 0) || age < least;
+            if !(piece.fate.is_again() && earlier) {
+                reordered |= rack.delivered(now, from, to, &piece);
+            }
+        };
+        flight.ack(una, seg.ack, &mut delivered);
+        let una = una.max(seg.ack);
+        // In the order of sequence numbers: that one ACK tells of two blocks is no sign of reordering.
+        let mut blocks: [Option<(Seq, Seq)>; 4] = [None; 4];
+        blocks.iter_mut().zip(seg.opts.sacks.iter()).for_each(|(slot, block)| *slot = Some(block));
+        blocks.sort_unstable_by_key(|b| b.map_or(u32::MAX, |(left, _)| left.since(una)));
+        for (left, right) in blocks.into_iter().flatten() {
+            // RFC 2018 section 4; a block at or below SEG.ACK is a DSACK.
+            let sane = left.lt(right) && left.gt(una) && right.le(nxt) && right.since(left) <= nxt.since(una);
+            if sane {
+                flight.sack(una, left, right, |from, to, piece| {
+                    told.news = true;
+                    delivered(from, to, piece);
+                });
             }
         }
-        new > 0
-    }
-
-    /// The blocks to report: the run of the most recent arrival first (RFC 2018 section 4).
-    pub(crate) fn sack_blocks(&self) -> SackBlocks {
-        if self.has(Bits::SACK) { self.held.as_slice().iter().copied().collect() } else { SackBlocks::EMPTY }
-    }
-
-    /// RFC 6675 section 4 "IsLost ()" for any octet of the hole below the `k`-th run: whether enough was received above.
-    pub(crate) fn is_lost_below(&self, k: usize) -> bool {
-        let above = self.sacked.as_slice().get(k..).unwrap_or(&[]);
-        let bytes = above.iter().fold(0u32, |sum, (l, r)| sum.saturating_add(r.since(*l)));
-        above.len() >= usize::from(DUP_THRESH) || bytes > u32::from(DUP_THRESH - 1) * u32::from(self.smss)
-    }
-
-    /// RFC 6675 section 4 "SetPipe ()": bytes believed to be in the network. Bounded by the scoreboard's size.
-    pub(crate) fn pipe(&self) -> u32 {
-        let flight = self.flight();
-        if self.phase == Phase::Open {
-            return if self.sacked.is_empty() { flight } else { flight.saturating_sub(self.sacked.bytes()) };
+        if reordered {
+            self.set(Bits::REORDERED);
         }
-        if self.phase == Phase::Recovery && !self.has(Bits::SACK) {
-            // RFC 6582 inflates cwnd instead.
-            return flight;
-        }
-        // After a timeout, all that was out at the time counts as lost.
-        let lost_to = if self.phase == Phase::Loss { self.recover } else { self.snd_una };
-        let (mut pipe, mut from) = (0u32, self.snd_una);
-        for (k, to, next) in self.holes() {
-            let in_flight_from = from.max(lost_to);
-            if !self.is_lost_below(k) && in_flight_from.lt(to) {
-                pipe = pipe.saturating_add(to.since(in_flight_from));
-            }
-            let again_to = self.rxt.min(to);
-            if from.lt(again_to) {
-                pipe = pipe.saturating_add(again_to.since(from));
-            }
-            from = next;
-        }
-        pipe
+        told
     }
 
-    /// (k, the end of the hole below the k-th run, the end of the k-th run); at last the hole up to snd.nxt.
-    fn holes(&self) -> impl Iterator<Item = (usize, Seq, Seq)> + '_ {
-        let last = (self.snd_nxt, self.snd_nxt);
-        self.sacked.as_slice().iter().copied().chain([last]).enumerate().map(|(k, (l, r))| (k, l, r))
+    /// The blocks to report: what came twice, once (RFC 2883 section 4), then the run of the most recent arrival first (RFC 2018
+    /// section 4).
+    pub(crate) fn take_blocks(&mut self) -> SackBlocks {
+        let sack = self.has(Bits::SACK);
+        match self.record.as_deref_mut().filter(|_| sack) {
+            Some(record) => record.twice.take().into_iter().chain(record.held.as_slice().iter().copied()).collect(),
+            None => SackBlocks::EMPTY,
+        }
     }
 
-    /// The first hole with anything at or after `from`: (index of the run above it, its part at or after `from`).
-    pub(crate) fn hole_at_or_after(&self, from: Seq) -> Option<(usize, Seq, Seq)> {
-        let mut start = self.snd_una.max(from);
-        for (k, to, next) in self.holes() {
-            if start.lt(to) {
-                return Some((k, start, to));
-            }
-            start = start.max(next);
-        }
-        None
+    /// RFC 8985 section 6.2 step 4, RFC 6675 section 4: so much was reported that reordering is not likely.
+    pub(crate) fn many_sacked(&self) -> bool {
+        let Some(record) = self.record.as_deref() else { return false };
+        let bytes = record.flight.sum(self.snd_una, |fate| fate.is_sacked());
+        self.dupacks >= DUP_THRESH
+            || record.flight.sacked_runs() >= usize::from(DUP_THRESH)
+            || bytes > u32::from(DUP_THRESH - 1) * u32::from(self.smss)
     }
+}
+
+/// RFC 2883 section 4: the first block reports a duplicate if it lies before SEG.ACK, or within the second block.
+fn dsack(seg: &Segment) -> Option<(Seq, Seq)> {
+    let &[first, ref rest @ ..] = seg.opts.sacks.as_slice() else { return None };
+    let (left, right) = first;
+    let below = right.le(seg.ack);
+    let within = rest.first().is_some_and(|second| second.0.le(left) && right.le(second.1));
+    (left.lt(right) && (below || within)).then_some(first)
 }
 
 #[cfg(test)]
@@ -236,34 +218,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn merge_is_set_union(base: u32, blocks in proptest::collection::vec((0u32..60, 1u32..12), 1..20)) {
-            let mut r = Ranges::<64>::EMPTY;
-            let mut model = BTreeSet::new();
-            for (l, n) in blocks {
-                let before = model.len();
-                model.extend(l..l + n);
-                prop_assert_eq!(r.merge(Seq(base) + l, Seq(base) + l + n) as usize, model.len() - before);
-                prop_assert!(disjoint(&r, base));
-                prop_assert_eq!(&set(&r, base), &model);
-                prop_assert!(r.as_slice().windows(2).all(|w| w[0].1.lt(w[1].0)), "ascending");
-            }
-            r.trim_below(Seq(base) + 30);
-            prop_assert!(set(&r, base).iter().all(|x| *x > 30 && model.contains(x)));
-            prop_assert!(!model.contains(&30) || set(&r, base).first() != Some(&31));
-        }
-
-        #[test]
-        fn a_full_scoreboard_only_forgets(base: u32, blocks in proptest::collection::vec((0u32..200, 1u32..5), 1..60)) {
-            let mut r = Ranges::<3>::EMPTY;
-            let mut model = BTreeSet::new();
-            for (l, n) in blocks {
-                model.extend(l..l + n);
-                r.merge(Seq(base) + l, Seq(base) + l + n);
-                prop_assert!(disjoint(&r, base) && set(&r, base).is_subset(&model));
-            }
-        }
-
         #[test]
         fn held_runs_never_overlap_and_the_recent_one_leads(
             base: u32, blocks in proptest::collection::vec((1u32..80, 1u32..12), 1..40)

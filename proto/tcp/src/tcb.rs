@@ -3,11 +3,12 @@ use std::ops::BitOr;
 
 use units::Nanos;
 use wire::Seq;
-use wire::tcp::{Segment, Timestamps};
+use wire::tcp::{Flags, Segment, Timestamps};
 
-use crate::congestion::{Phase, SSTHRESH_START};
-use crate::sack::{HELD_MAX, Ranges, SACKED_MAX};
-use crate::{Config, State};
+use crate::congestion::{Control, SSTHRESH_START};
+use crate::record::Record;
+use crate::recovery::Phase;
+use crate::{Config, State, ecn};
 
 /// The segment size of a peer that names none (RFC 9293 section 3.7.1, MUST-15).
 const DEFAULT_MSS: u16 = 536;
@@ -26,7 +27,8 @@ const TIMESTAMPS_LEN: u16 = 12;
 ///     ---consumed---|---unread----|---held runs and gaps---------|         rcv.edge: what the peer was promised
 /// ```
 ///
-/// 256 bytes; in-order data and plain ACKs touch the first two cache lines.
+/// Three cache lines and a half; in-order data and plain ACKs touch the first two. What a connection needs in trouble lies in a
+/// record beside it ([`crate::Records`]).
 #[derive(Clone)]
 #[repr(C)]
 pub struct Tcb {
@@ -48,27 +50,27 @@ pub struct Tcb {
     /// In-order bytes that the application has not consumed.
     pub(crate) unread: u32,
     pub(crate) bits: Bits,
-    pub(crate) state: State,
-    pub(crate) phase: Phase,
-    /// Retransmission or persist ([`Bits::PERSIST`]).
+    /// Retransmission; or persist, reordering or a tail loss probe ([`Bits::PERSIST`], [`Bits::REO`], [`Bits::PTO`]).
     pub(crate) rtx_at: Nanos,
     /// Delayed ACK.
     pub(crate) ack_at: Nanos,
     // What most segments touch.
     /// When the timed segment was sent, and the end of it.
     pub(crate) rtt_at: Nanos,
+    /// When something was last sent.
+    pub(crate) last_snd: Nanos,
+    /// When an acceptable segment last arrived.
+    pub(crate) last_rcv: Nanos,
+    pub(crate) state: State,
+    pub(crate) phase: Phase,
+    pub(crate) dupacks: u8,
+    /// Retransmissions (or probes) since the peer last answered.
+    pub(crate) retries: u8,
     pub(crate) rtt_seq: Seq,
     pub(crate) snd_wl1: Seq,
     pub(crate) snd_wl2: Seq,
     /// MAX.SND.WND of RFC 5961 and RFC 9293 section 3.8.6.2.1.
     pub(crate) snd_wnd_max: u32,
-    pub(crate) ssthresh: u32,
-    /// Bytes acknowledged towards the next step of congestion avoidance.
-    pub(crate) credit: u32,
-    /// When an acceptable segment last arrived.
-    pub(crate) last_rcv: Nanos,
-    /// When something was last sent, in stamps of 2^20 ns.
-    pub(crate) last_snd: u32,
     /// SRTT in eighths of a microsecond, 0 before the first sample; RTTVAR in quarters.
     pub(crate) srtt8: u32,
     pub(crate) rttvar4: u32,
@@ -79,9 +81,12 @@ pub struct Tcb {
     pub(crate) rcv_mss: u16,
     pub(crate) snd_shift: u8,
     pub(crate) rcv_shift: u8,
-    pub(crate) dupacks: u8,
     pub(crate) backoff: u8,
+    /// The initial window in segments.
+    pub(crate) iw: u8,
     // What trouble and age touch.
+    /// Present while something is amiss ([`Bits::RECORD`]).
+    pub(crate) record: Option<Box<Record>>,
     /// Keep-alive, FIN-WAIT-2 or TIME-WAIT, by the state.
     pub(crate) long_at: Nanos,
     /// HighRxt of RFC 6675: what lies before has been sent again.
@@ -93,24 +98,38 @@ pub struct Tcb {
     pub(crate) challenged: u32,
     /// Where the peer's FIN is, if it arrived out of order ([`Bits::FIN_HELD`]).
     pub(crate) rcv_fin: Seq,
-    /// The initial window in segments.
-    pub(crate) iw: u8,
-    /// Retransmissions (or probes) since the peer last answered.
-    pub(crate) retries: u8,
+    pub(crate) ssthresh: u32,
+    /// Bytes acknowledged towards the next step of congestion avoidance.
+    pub(crate) credit: u32,
+    pub(crate) control: Control,
+    /// The least round trip seen, in microseconds (RACK.min_RTT).
+    pub(crate) min_rtt_us: u32,
+    /// TLP.end_seq, while [`Bits::PROBED`].
+    pub(crate) tlp_end: Seq,
+    /// RCV.NXT before the mark changed ([`Bits::ACK_OLD`]).
+    pub(crate) before_mark: Seq,
+    /// Up to here marks are of the window that was reduced already.
+    pub(crate) ecn_end: Seq,
+    /// How long data may stay unacknowledged, in stamps; 0: as long as the retries take (RFC 5482).
+    pub(crate) user_timeout: u32,
+    /// When the first of the present timeouts counted from, in stamps.
+    pub(crate) stalled: u32,
+    /// RACK.reo_wnd_mult and RACK.reo_wnd_persist.
+    pub(crate) reo_mult: u8,
+    pub(crate) reo_persist: u8,
     /// Keep-alive probes since the peer last answered.
     pub(crate) probes: u8,
     /// Duplicate ACKs to be sent.
     pub(crate) dups_due: u8,
-    pub(crate) sacked: Ranges<SACKED_MAX>,
-    pub(crate) held: Ranges<HELD_MAX>,
 }
 
-const _: () = assert!(size_of::<Tcb>() == 256);
+const _: () = assert!(size_of::<Tcb>() <= 232);
 const _: () = assert!(std::mem::offset_of!(Tcb, rtt_at) == 64);
+const _: () = assert!(std::mem::offset_of!(Tcb, record) <= 136);
 
 /// Facts about a connection that are either so or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Bits(pub(crate) u16);
+pub(crate) struct Bits(pub(crate) u32);
 
 impl Bits {
     /// Timestamps are in use (Snd.TS.OK).
@@ -133,8 +152,8 @@ impl Bits {
     pub(crate) const FIN_HELD: Bits = Bits(1 << 8);
     /// The override of the sender's SWS avoidance.
     pub(crate) const FORCE: Bits = Bits(1 << 9);
-    /// The rescue retransmission of this recovery is spent.
-    pub(crate) const RESCUED: Bits = Bits(1 << 10);
+    /// There is a record.
+    pub(crate) const RECORD: Bits = Bits(1 << 10);
     /// `rtx_at` is the persist timer.
     pub(crate) const PERSIST: Bits = Bits(1 << 11);
     /// The segment at snd.una is to be sent again at once.
@@ -145,6 +164,30 @@ impl Bits {
     pub(crate) const AT_RECOVER: Bits = Bits(1 << 14);
     /// The congestion window held the sender back.
     pub(crate) const LIMITED: Bits = Bits(1 << 15);
+    /// `rtx_at` is the reordering timer.
+    pub(crate) const REO: Bits = Bits(1 << 16);
+    /// `rtx_at` is the time of a tail loss probe.
+    pub(crate) const PTO: Bits = Bits(1 << 17);
+    /// A tail loss probe has been sent, its outcome is open.
+    pub(crate) const PROBED: Bits = Bits(1 << 18);
+    /// It sent something again.
+    pub(crate) const PROBED_AGAIN: Bits = Bits(1 << 19);
+    /// A tail loss probe is to be sent now.
+    pub(crate) const TAIL_DUE: Bits = Bits(1 << 20);
+    /// Segments have overtaken one another (RACK.reordering_seen).
+    pub(crate) const REORDERED: Bits = Bits(1 << 21);
+    /// ECN is in use.
+    pub(crate) const ECN: Bits = Bits(1 << 22);
+    /// ACKs say ECE.
+    pub(crate) const ECE_DUE: Bits = Bits(1 << 23);
+    /// The next new data says CWR.
+    pub(crate) const CWR_DUE: Bits = Bits(1 << 24);
+    /// An ACK of what came before the mark changed is due (RFC 8257 section 3.2).
+    pub(crate) const ACK_OLD: Bits = Bits(1 << 25);
+    /// Small segments wait for ACKs (RFC 896, RFC 9293 section 3.7.4).
+    pub(crate) const NAGLE: Bits = Bits(1 << 26);
+    /// Small segments wait for more data.
+    pub(crate) const CORK: Bits = Bits(1 << 27);
 }
 
 impl BitOr for Bits {
@@ -159,6 +202,10 @@ impl BitOr for Bits {
 pub enum Timer {
     /// The oldest data (or SYN, FIN) in flight was not acknowledged in time (RFC 6298).
     Retransmit,
+    /// What was sent before something that has arrived has had time to arrive (RFC 8985 section 6).
+    Reordering,
+    /// No ACK came for what was sent last (RFC 8985 section 7).
+    Probe,
     /// The peer's window has been closed for long enough to ask (RFC 9293 section 3.8.6.1).
     Persist,
     /// An acknowledgement has waited long enough for data to ride on.
@@ -183,6 +230,8 @@ pub(crate) struct Handshake {
     /// TS.Recent, if both offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     pub(crate) ts_offset: u32,
+    /// Both speak ECN (RFC 3168).
+    pub(crate) ecn: bool,
 }
 
 impl Handshake {
@@ -196,6 +245,7 @@ impl Handshake {
             sack: cfg.sack && seg.opts.sack_permitted,
             ts_recent: seg.opts.timestamps.filter(|_| cfg.timestamps).map(|ts| ts.val),
             ts_offset,
+            ecn: if seg.flags.contains(Flags::ACK) { ecn::accepted(cfg, seg) } else { ecn::accepts(cfg, seg) },
         }
     }
 }
@@ -222,20 +272,20 @@ impl Tcb {
             ts_recent: 0,
             ts_offset,
             unread: 0,
-            bits: Bits::SYN_DUE,
-            state: State::SynSent,
-            phase: Phase::Open,
+            bits: Bits::SYN_DUE | if cfg.nagle { Bits::NAGLE } else { Bits(0) },
             rtx_at: Nanos::MAX,
             ack_at: Nanos::MAX,
             rtt_at: now,
+            last_snd: now,
+            last_rcv: now,
+            state: State::SynSent,
+            phase: Phase::Open,
+            dupacks: 0,
+            retries: 0,
             rtt_seq: isn,
             snd_wl1: Seq(0),
             snd_wl2: Seq(0),
             snd_wnd_max: 0,
-            ssthresh: SSTHRESH_START,
-            credit: 0,
-            last_rcv: now,
-            last_snd: stamp(now),
             srtt8: 0,
             rttvar4: 0,
             rto_us: u32::try_from(cfg.rto_initial.micros()).unwrap_or(u32::MAX),
@@ -243,20 +293,28 @@ impl Tcb {
             rcv_mss: DEFAULT_MSS.min(cfg.mss),
             snd_shift: 0,
             rcv_shift: 0,
-            dupacks: 0,
             backoff: 0,
+            iw: cfg.iw(),
+            record: None,
             long_at: Nanos::MAX,
             rxt: isn,
             recover: isn,
             rcv_buf: cfg.rcv_wnd,
             challenged: stamp(now).wrapping_sub(1 << 31),
             rcv_fin: Seq(0),
-            iw: cfg.iw(),
-            retries: 0,
+            ssthresh: SSTHRESH_START,
+            credit: 0,
+            control: Control::new(cfg.congestion),
+            min_rtt_us: 0,
+            tlp_end: isn,
+            before_mark: Seq(0),
+            ecn_end: isn,
+            user_timeout: cfg.user_timeout.map_or(0, stamps),
+            stalled: 0,
+            reo_mult: 1,
+            reo_persist: 0,
             probes: 0,
             dups_due: 0,
-            sacked: Ranges::EMPTY,
-            held: Ranges::EMPTY,
         }
     }
 
@@ -268,6 +326,7 @@ impl Tcb {
         tcb.snd_una = shake.iss + 1;
         tcb.snd_nxt = tcb.snd_una;
         tcb.rxt = tcb.snd_una;
+        tcb.ecn_end = tcb.snd_una;
         tcb.snd_wl1 = seg.seq;
         tcb.snd_wl2 = seg.ack;
         tcb.snd_wnd = u32::from(seg.wnd) << tcb.snd_shift;
@@ -279,7 +338,7 @@ impl Tcb {
 
     /// Takes over what the SYNs said.
     pub(crate) fn agree(&mut self, cfg: &Config, shake: &Handshake) {
-        let Handshake { iss: _, irs, mss, wscale, sack, ts_recent, ts_offset } = *shake;
+        let Handshake { iss: _, irs, mss, wscale, sack, ts_recent, ts_offset, ecn } = *shake;
         self.ts_offset = ts_offset;
         if let Some(shift) = wscale {
             // RFC 7323 section 2.3: "a shift count ... greater than 14 ... use 14".
@@ -288,6 +347,9 @@ impl Tcb {
         }
         if sack {
             self.set(Bits::SACK);
+        }
+        if ecn {
+            self.set(Bits::ECN);
         }
         if let Some(val) = ts_recent {
             self.set(Bits::TS);
@@ -315,7 +377,7 @@ impl Tcb {
     pub(crate) fn enter_closed(&mut self) {
         self.state = State::Closed;
         self.phase = Phase::Open;
-        self.bits = Bits(self.bits.0 & (Bits::TS | Bits::SACK).0);
+        self.bits = Bits(self.bits.0 & (Bits::TS | Bits::SACK | Bits::RECORD).0);
         self.dups_due = 0;
         (self.rtx_at, self.ack_at, self.long_at) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
     }
@@ -454,12 +516,15 @@ impl Tcb {
         let offered = self.rcv_edge.since(self.rcv_nxt);
         check(offered <= self.rcv_buf.max(u32::from(u16::MAX)), "window <= buffer")?;
         check(self.cwnd >= u32::from(self.smss) || !self.state.is_synchronized(), "cwnd >= SMSS")?;
-        let ascending = |r: &[(Seq, Seq)]| r.iter().all(|(l, r)| l.lt(*r));
-        check(ascending(self.sacked.as_slice()) && ascending(self.held.as_slice()), "no empty range")?;
-        let within = |(l, r): &(Seq, Seq)| l.gt(self.snd_una) && r.le(self.snd_nxt);
-        check(self.sacked.as_slice().iter().all(within), "sacked within flight")?;
-        let ahead = |(l, r): &(Seq, Seq)| l.gt(self.rcv_nxt) && r.le(self.rcv_edge);
-        check(self.held.as_slice().iter().all(ahead), "held within window")?;
+        check(self.has(Bits::RECORD) == self.record.is_some(), "the bit says whether there is a record")?;
+        if let Some(record) = self.record.as_deref().filter(|_| self.state != State::Closed) {
+            let held = record.held.as_slice();
+            check(held.iter().all(|(l, r)| l.lt(*r)), "no empty range")?;
+            check(held.iter().all(|(l, r)| l.gt(self.rcv_nxt) && r.le(self.rcv_edge)), "held within window")?;
+            let end = record.flight.end().unwrap_or(self.snd_una);
+            check(!self.has(Bits::SACK) || end == self.snd_nxt || self.flight() == 0, "pieces end at snd.nxt")?;
+            check(record.flight.iter(self.snd_una).all(|(from, p)| from.lt(p.end)), "no empty piece")?;
+        }
         let closed = self.state == State::Closed;
         check(closed || self.flight() == 0 || self.rtx_at != Nanos::MAX, "flight needs a timer")?;
         check(self.state != State::TimeWait || self.long_at != Nanos::MAX, "TIME-WAIT needs a timer")?;
@@ -471,6 +536,11 @@ impl Tcb {
 #[inline]
 pub(crate) fn ts_clock(now: Nanos) -> u32 {
     now.millis() as u32
+}
+
+/// A span in stamps, at least one.
+pub(crate) fn stamps(span: Nanos) -> u32 {
+    u32::try_from(span.0 >> 20).unwrap_or(u32::MAX).max(1)
 }
 
 /// A coarse instant: 2^20 ns, about a millisecond, on a circle of 52 days.

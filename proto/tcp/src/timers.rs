@@ -2,14 +2,14 @@
 //!
 //! | deadline | purposes |
 //! |---|---|
-//! | `rtx_at` | retransmission (RFC 6298), or persist when nothing is in flight (RFC 9293 section 3.8.6.1) |
+//! | `rtx_at` | retransmission (RFC 6298), before it a probe or the end of the reordering window (RFC 8985); or persist when nothing is in flight (RFC 9293 section 3.8.6.1) |
 //! | `ack_at` | delayed ACK (section 3.8.6.3) |
 //! | `long_at` | keep-alive (section 3.8.4), FIN-WAIT-2, TIME-WAIT: by the state |
 
 use units::Nanos;
 
-use crate::tcb::{Bits, Tcb, Timer};
-use crate::{Arrival, CloseReason, Config, Events, State};
+use crate::tcb::{Bits, Tcb, Timer, stamp};
+use crate::{Arrival, CloseReason, Config, Events, Records, State};
 
 impl Tcb {
     /// When [`Tcb::timeout`] is due, [`Nanos::MAX`] if never. It may move earlier or later by any other call.
@@ -20,7 +20,12 @@ impl Tcb {
 
     /// The armed timers, for dumps and tests.
     pub fn timers(&self) -> impl Iterator<Item = (Timer, Nanos)> + '_ {
-        let rtx = if self.has(Bits::PERSIST) { Timer::Persist } else { Timer::Retransmit };
+        let rtx = match self.bits {
+            bits if bits.0 & Bits::PERSIST.0 != 0 => Timer::Persist,
+            bits if bits.0 & Bits::REO.0 != 0 => Timer::Reordering,
+            bits if bits.0 & Bits::PTO.0 != 0 => Timer::Probe,
+            _ => Timer::Retransmit,
+        };
         let long = match self.state {
             State::TimeWait => Timer::TimeWait,
             State::FinWait2 if self.has(Bits::GONE) => Timer::FinWait2,
@@ -32,7 +37,7 @@ impl Tcb {
     }
 
     /// The clock has reached [`Tcb::deadline`]. Does nothing when called early. [`Tcb::poll_transmit`] comes after.
-    pub fn timeout(&mut self, now: Nanos, cfg: &Config) -> Arrival {
+    pub fn timeout(&mut self, now: Nanos, cfg: &Config, records: &mut Records) -> Arrival {
         let mut out = Arrival::default();
         if self.ack_at <= now {
             self.ack_at = Nanos::MAX;
@@ -41,7 +46,15 @@ impl Tcb {
         if self.rtx_at <= now {
             if self.has(Bits::PERSIST) {
                 self.persist_timeout(now, cfg, &mut out);
+            } else if self.has(Bits::REO) {
+                self.reordering_timeout(now, cfg);
+            } else if self.has(Bits::PTO) {
+                self.take_record(records);
+                self.probe_timeout(now, cfg);
             } else {
+                if self.state.is_synchronized() {
+                    self.take_record(records);
+                }
                 self.retransmission_timeout(now, cfg, &mut out);
             }
         }
@@ -53,6 +66,9 @@ impl Tcb {
                 State::FinWait2 if self.has(Bits::GONE) => self.cease(CloseReason::TimedOut, &mut out),
                 _ => self.keepalive_timeout(now, cfg, &mut out),
             }
+        }
+        if self.has(Bits::RECORD) {
+            self.release_record(records);
         }
         out
     }
@@ -69,7 +85,7 @@ impl Tcb {
         if self.has(Bits::PERSIST) {
             self.leave_persist();
         }
-        self.rtx_at = now + self.rto_now(cfg);
+        self.arm_flight(now, cfg);
     }
 
     /// RFC 6298 section 5.4 to 5.6; RFC 9293 section 3.8.3 (R2).
@@ -80,17 +96,35 @@ impl Tcb {
         }
         let opening = matches!(self.state, State::SynSent | State::SynReceived);
         let limit = if opening { cfg.syn_retries } else { cfg.data_retries };
-        if self.retries >= limit {
+        if self.retries >= limit || self.is_stalled(now, cfg) {
             return self.cease(CloseReason::TimedOut, out);
         }
         if opening {
             self.set(Bits::SYN_DUE);
         } else {
-            self.enter_loss();
+            self.enter_loss(now, cfg);
         }
         self.retries = self.retries.saturating_add(1);
         self.back_off();
-        self.rtx_at = now + self.rto_now(cfg);
+        self.rtx_at = self.not_after_user_timeout(now + self.rto_now(cfg));
+    }
+
+    /// Whether the user's timeout is over (RFC 9293 section 3.10.8, USER TIMEOUT). Called at each timeout, before it is counted: the
+    /// first one began a timeout ago.
+    fn is_stalled(&mut self, now: Nanos, cfg: &Config) -> bool {
+        if self.retries == 0 {
+            self.stalled = stamp(now - self.rto_now(cfg));
+        }
+        self.user_timeout != 0 && stamp(now).wrapping_sub(self.stalled) >= self.user_timeout
+    }
+
+    /// A deadline, or the end of the user's timeout if that is earlier.
+    fn not_after_user_timeout(&self, at: Nanos) -> Nanos {
+        if self.user_timeout == 0 {
+            return at;
+        }
+        let ahead = u64::from(stamp(at).wrapping_sub(self.stalled)).saturating_sub(u64::from(self.user_timeout));
+        Nanos(at.0.saturating_sub(ahead << 20))
     }
 
     /// Starts the persist timer, if the retransmission timer does not run.
@@ -132,7 +166,7 @@ impl Tcb {
             }
             return;
         }
-        if self.retries >= cfg.data_retries {
+        if self.retries >= cfg.data_retries || self.is_stalled(now, cfg) {
             return self.cease(CloseReason::TimedOut, out);
         }
         self.retries = self.retries.saturating_add(1);

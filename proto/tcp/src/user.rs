@@ -5,7 +5,7 @@ use units::Nanos;
 use wire::Seq;
 use wire::tcp::Flags;
 
-use crate::tcb::{Bits, Tcb, stamp};
+use crate::tcb::{Bits, Tcb, stamps};
 use crate::{Arrival, CloseReason, Config, Emit, State};
 
 impl Tcb {
@@ -30,7 +30,7 @@ impl Tcb {
         if n == 0 || !self.state.can_send() || self.has(Bits::FIN) {
             return self.send_refused(n);
         }
-        if self.snd_una == self.snd_end && stamp(now).wrapping_sub(self.last_snd) > self.rto_stamps() {
+        if self.snd_una == self.snd_end && now - self.last_snd > self.rto() {
             self.restart_after_idle();
         }
         let window = self.send_window();
@@ -48,6 +48,23 @@ impl Tcb {
         if self.state.can_send() && !self.has(Bits::FIN) {
             self.snd_end += n;
         }
+    }
+
+    /// Sets how long data may stay unacknowledged before the connection is given up (RFC 9293 section 3.9.1, RFC 5482 section 3);
+    /// `None`: as long as the retries take. In steps of a millisecond.
+    pub fn set_user_timeout(&mut self, after: Option<Nanos>) {
+        self.user_timeout = after.map_or(0, stamps);
+    }
+
+    /// Whether a segment that is not full waits until all data in flight is acknowledged (Nagle's algorithm, RFC 9293 section 3.7.4).
+    pub fn set_nagle(&mut self, on: bool) {
+        if on { self.set(Bits::NAGLE) } else { self.clear(Bits::NAGLE) }
+    }
+
+    /// Whether a segment that is not full waits for more data: until this is taken back, or the connection is closed, or for a
+    /// retransmission timeout with nothing in flight.
+    pub fn set_cork(&mut self, on: bool) {
+        if on { self.set(Bits::CORK) } else { self.clear(Bits::CORK) }
     }
 
     /// SYN-SENT, SYN-RECEIVED (RFC 9293 section 3.10.2 would queue the data): the user hears `WRITABLE` in ESTABLISHED.
@@ -85,12 +102,6 @@ impl Tcb {
     #[inline]
     pub(crate) fn worth_sending(&self, room: u32) -> bool {
         room > 0 && (room >= u32::from(self.smss) || room >= self.snd_wnd_max / 2)
-    }
-
-    /// The retransmission timeout in stamps, rounded up.
-    #[inline]
-    fn rto_stamps(&self) -> u32 {
-        (self.rto_us >> 10) + 1
     }
 
     /// RECEIVE, the part that concerns us (RFC 9293 section 3.10.3): the application consumed `n` in-order bytes.

@@ -72,6 +72,23 @@ pub fn emit(out: &mut [u8], header: &Header) -> usize {
     header.emit(out)
 }
 
+/// ECN capable, not marked: ECT(0) (RFC 3168 section 5).
+pub const ECT_0: u8 = 2;
+/// Congestion experienced.
+pub const CE: u8 = 3;
+
+/// Makes the header at the front of `packet`, as [`Header::emit`] wrote it without ECN, say ECT(0). The checksum follows (RFC 1624,
+/// equation 3). Panics if `packet` is shorter than a header.
+#[inline]
+pub fn set_ect(packet: &mut [u8]) {
+    let fixed: &mut [u8; HEADER] = packet.first_chunk_mut().expect("room for an IPv4 header");
+    let before = be16(fixed, 0);
+    fixed[1] |= ECT_0;
+    let sum = u64::from(!be16(fixed, 10)) + u64::from(!before) + u64::from(be16(fixed, 0));
+    let checksum = !crate::checksum::fold(sum);
+    fixed[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
 impl Header {
     /// A header for `payload_len` bytes of `protocol`: DF set, TTL 64, id 0 (atomic, RFC 6864 section 4.1), no ECN.
     #[inline]
@@ -228,6 +245,15 @@ mod tests {
             let total = usize::from(header.total_len);
             prop_assert_eq!(Header::parse(&bytes, total), Ok(header));
             prop_assert_eq!(Header::parse(&bytes, total - 1), Err(Malformed::Truncated));
+        }
+
+        #[test]
+        fn ect_is_added_with_its_checksum(header in any_header()) {
+            let mut bytes = [0; HEADER];
+            Header { ecn: 0, ..header }.emit(&mut bytes);
+            set_ect(&mut bytes);
+            let total = usize::from(header.total_len);
+            prop_assert_eq!(Header::parse(&bytes, total), Ok(Header { ecn: ECT_0, ..header }));
         }
 
         #[test]

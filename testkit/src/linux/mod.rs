@@ -15,6 +15,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
+use tcp::{Congestion, Ecn};
 use units::Nanos;
 use wire::tcp::Segment;
 
@@ -149,12 +150,6 @@ fn sysctls(c: &Config) -> Vec<(String, String)> {
     let bit = |b: bool| u8::from(b).to_string();
     let seconds = |n: Nanos| n.as_secs_f64().ceil().to_string();
     let fixed = [
-        ("tcp_congestion_control", "reno"),
-        ("tcp_recovery", "0"),            // RACK, where it is not the only way
-        ("tcp_early_retrans", "0"),       // tail loss probes
-        ("tcp_frto", "0"),                // RFC 5682
-        ("tcp_dsack", "0"),               // RFC 2883
-        ("tcp_ecn", "0"),                 // RFC 3168
         ("tcp_comp_sack_nr", "0"),        // a SACK for every segment
         ("tcp_syn_linear_timeouts", "0"), // back-off from the first SYN on
         ("tcp_no_metrics_save", "1"),
@@ -165,6 +160,22 @@ fn sysctls(c: &Config) -> Vec<(String, String)> {
     ];
     let mut all: Vec<(String, String)> = fixed.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let mut put = |key: &str, value: String| all.push((key.to_string(), value));
+    let congestion = match c.congestion {
+        Congestion::NewReno => "reno",
+        Congestion::Cubic => "cubic",
+        Congestion::Dctcp => "dctcp",
+    };
+    let ecn = match c.ecn {
+        Ecn::Off => "0",
+        Ecn::On => "1",
+        Ecn::Accept => "2",
+    };
+    put("tcp_congestion_control", congestion.into());
+    put("tcp_ecn", ecn.into());
+    put("tcp_recovery", bit(c.rack));
+    put("tcp_early_retrans", if c.tlp { "3".into() } else { "0".into() });
+    put("tcp_frto", if c.frto { "2".into() } else { "0".into() });
+    put("tcp_dsack", bit(c.dsack));
     put("tcp_timestamps", bit(c.timestamps));
     put("tcp_sack", bit(c.sack));
     put("tcp_window_scaling", bit(c.wscale.is_some()));

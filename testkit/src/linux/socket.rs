@@ -88,7 +88,10 @@ impl User {
         let buffer = if self.config.window < 65_535 { self.config.window as i32 } else { BUFFER };
         os::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer)?;
         os::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, BUFFER)?;
-        os::set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        os::set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(!self.config.nagle))?;
+        if let Some(after) = self.config.user_timeout {
+            os::set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, after.millis() as i32)?;
+        }
         os::set(&socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, self.config.window as i32)?;
         if self.config.keepalive.is_some() {
             os::set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;

@@ -118,7 +118,8 @@ impl Bench {
 
     /// Fills the backlog with SYNs from other ports: from then on the stack answers by cookies.
     fn fill_backlog(&mut self) {
-        let syn = Segment { seq: Seq(1), ack: Seq(0), flags: Flags::SYN, wnd: 1, len: 0, opts: Options::NONE };
+        let syn =
+            Segment { seq: Seq(1), ack: Seq(0), flags: Flags::SYN, wnd: 1, len: 0, opts: Options::NONE, ce: false };
         for n in 1..=BACKLOG {
             let packet = packet::emit(&syn, &[], REMOTE_PORT + n, LOCAL_PORT);
             self.with_cable(|c| c.send(&packet));
@@ -271,6 +272,7 @@ fn elastic_thread(config: &Config, ports: &[u16]) -> ElasticThread<Cable> {
     let mut stack = StackConfig::new(OURS, LOCAL, 24);
     stack.tcp = engine_config(config);
     stack.max_conns = 64;
+    stack.records = 4;
     stack.backlog = usize::from(BACKLOG);
     stack.tcp_ports = ports.to_vec();
     stack.pools = PoolSizes { rx: 256, spill: 2, tx: 256, small: 64 };

@@ -5,8 +5,9 @@ use wire::Seq;
 use wire::tcp::{Flags, Segment, Timestamps};
 
 use super::Text;
-use crate::congestion::Phase;
+use crate::Phase;
 use crate::outcome::reset_reply;
+use crate::sack::Told;
 use crate::tcb::{Bits, Tcb};
 use crate::{Arrival, CloseReason, Config, DropReason, Events, State};
 
@@ -65,19 +66,31 @@ impl Tcb {
         if self.snd_wl1.lt(text.seq) || (self.snd_wl1 == text.seq && self.snd_wl2.le(seg.ack)) {
             self.take_window(text.seq, seg.ack, seg.wnd);
         }
-        let told = self.has(Bits::SACK) && self.update_scoreboard(seg);
-        if seg.ack != self.snd_una {
+        let (flight, acked) = (self.flight(), seg.ack.since(self.snd_una));
+        let selective = self.selective();
+        let told = if selective { self.read_blocks(now, seg) } else { Told::default() };
+        if acked > 0 {
             self.advance_una(now, cfg, seg.ack, seg.opts.timestamps, out);
-            if told && self.phase == Phase::Open && self.is_lost_below(0) {
-                // RFC 6675 section 5 (2) holds for any ACK that the scoreboard learns from.
-                self.on_duplicate_ack();
-            }
-        } else if self.flight() > 0 {
-            // RFC 5681 section 2; with SACK, news on the scoreboard is what makes a duplicate (RFC 6675 section 2).
+        } else if flight > 0 && !selective {
+            // RFC 5681 section 2; with SACK, news in the blocks are what makes a duplicate (RFC 6675 section 2).
             let duplicate = seg.seg_len() == 0 && self.snd_wnd == wnd_before && !self.has(Bits::PERSIST);
-            if told || (duplicate && !self.has(Bits::SACK)) {
+            if duplicate && (!self.has(Bits::SACK) || !seg.opts.sacks.is_empty()) {
                 self.on_duplicate_ack();
             }
+        }
+        if self.has(Bits::ECN) {
+            self.note_echo(seg, acked);
+        }
+        if selective {
+            if told.news && self.has(Bits::PTO) {
+                // RFC 8985 section 7.2: no probe while blocks report something.
+                self.clear(Bits::PTO);
+                self.rtx_at = now + self.rto_now(cfg);
+            }
+            self.after_blocks(now, seg, &told, acked, flight);
+        }
+        if self.has(Bits::PROBED) {
+            self.after_probe(seg, &told, acked);
         }
         if self.snd_wnd == 0 || self.has(Bits::PERSIST) {
             // RFC 9293 section 3.8.6.1, MUST-37: a peer that answers may keep its window closed for ever.
@@ -118,14 +131,16 @@ impl Tcb {
         self.sample_rtt(now, cfg, ack, ts, again);
         self.snd_una = ack;
         self.retries = 0;
-        if !self.sacked.is_empty() {
-            self.sacked.trim_below(ack);
-        }
         self.rxt = self.rxt.max(ack);
         self.clear(Bits::AT_RECOVER);
-        self.on_new_ack(acked, flight);
+        self.on_new_ack(now, acked, flight);
         // RFC 6298 section 5.2 and 5.3.
-        self.rtx_at = if ack == self.snd_nxt { Nanos::MAX } else { now + self.rto_now(cfg) };
+        if ack == self.snd_nxt {
+            self.rtx_at = Nanos::MAX;
+            self.clear(Bits::REO | Bits::PTO);
+        } else {
+            self.arm_flight(now, cfg);
+        }
     }
 
     /// A sender that was refused hears when the next `send` is worth while.

@@ -24,8 +24,8 @@ use wire::Seq;
 use wire::tcp::{Flags, Segment};
 
 use crate::outcome::reset_reply;
-use crate::tcb::{Tcb, stamp};
-use crate::{Arrival, Config, DropReason, Emit, State};
+use crate::tcb::{Bits, Tcb, stamp};
+use crate::{Arrival, Config, DropReason, Emit, Records, State};
 
 /// The part of a segment that lies in the receive window.
 #[derive(Clone, Copy, Debug)]
@@ -41,21 +41,39 @@ pub(crate) struct Text {
 }
 
 impl Tcb {
-    /// SEGMENT ARRIVES. `keep_ooo`: the caller has a buffer for a payload that is out of order.
+    /// SEGMENT ARRIVES. `keep_ooo`: the caller has a buffer for a payload that is out of order. `records`: the stack's, out of which the
+    /// connection takes one if there is trouble.
     ///
     /// About 20 ns for in-order data or a plain ACK in ESTABLISHED.
     #[inline(never)]
-    pub fn segment_arrives(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
+    pub fn segment_arrives(
+        &mut self,
+        now: Nanos,
+        cfg: &Config,
+        seg: &Segment,
+        keep_ooo: bool,
+        records: &mut Records,
+    ) -> Arrival {
         match self.predicted(now, cfg, seg) {
             Some(arrival) => arrival,
-            None => self.segment_arrives_any(now, cfg, seg, keep_ooo),
+            None => self.segment_arrives_any(now, cfg, seg, keep_ooo, records),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn segment_arrives_any(&mut self, now: Nanos, cfg: &Config, seg: &Segment, keep_ooo: bool) -> Arrival {
+    fn segment_arrives_any(
+        &mut self,
+        now: Nanos,
+        cfg: &Config,
+        seg: &Segment,
+        keep_ooo: bool,
+        records: &mut Records,
+    ) -> Arrival {
         let mut out = Arrival::default();
+        if !self.has(Bits::RECORD) && self.is_trouble(cfg, seg) {
+            self.take_record(records);
+        }
         match self.state {
             State::Closed => {
                 // Section 3.10.7.1.
@@ -65,7 +83,21 @@ impl Tcb {
             State::SynSent => self.arrives_in_syn_sent(now, cfg, seg, keep_ooo, &mut out),
             _ => self.arrives_otherwise(now, cfg, seg, keep_ooo, &mut out),
         }
+        if self.has(Bits::RECORD) {
+            self.release_record(records);
+        }
         out
+    }
+
+    /// Whether a segment is a sign of loss, reordering or duplication, so that the connection needs a record.
+    fn is_trouble(&self, cfg: &Config, seg: &Segment) -> bool {
+        if !self.state.is_synchronized() {
+            return false;
+        }
+        let told = !seg.opts.sacks.is_empty() && self.has(Bits::SACK);
+        let early = seg.len > 0 && seg.seq.gt(self.rcv_nxt);
+        let twice = seg.len > 0 && seg.seq.lt(self.rcv_nxt) && cfg.dsack && self.has(Bits::SACK);
+        told || early || twice
     }
 
     /// Section 3.10.7.4.
@@ -89,6 +121,9 @@ impl Tcb {
         }
         if !self.check_ack(now, cfg, seg, &text, out) {
             return;
+        }
+        if self.has(Bits::ECN) {
+            self.note_mark(seg);
         }
         self.segment_text(now, cfg, &text, keep_ooo, out);
         self.check_fin(now, cfg, &text, out);

@@ -3,7 +3,7 @@
 use units::Nanos;
 use wire::tcp::{Flags, Segment};
 
-use crate::congestion::Phase;
+use crate::Phase;
 use crate::tcb::{Bits, Tcb};
 use crate::{Arrival, Config, Payload, State};
 
@@ -12,18 +12,19 @@ impl Tcb {
     /// no gap, no odd flag or option. Then every step of section 3.10.7.4 is known to pass; what they would do is done here.
     #[inline(always)]
     pub(super) fn predicted(&mut self, now: Nanos, cfg: &Config, seg: &Segment) -> Option<Arrival> {
-        const ODD: Flags = Flags::FIN.union(Flags::SYN).union(Flags::RST).union(Flags::ACK);
+        const ODD: Flags =
+            Flags::FIN.union(Flags::SYN).union(Flags::RST).union(Flags::ACK).union(Flags::ECE).union(Flags::CWR);
+        const BUSY: Bits = Bits(Bits::FIN_HELD.0 | Bits::PERSIST.0 | Bits::RECORD.0 | Bits::PROBED.0 | Bits::ECE_DUE.0);
         let quiet = self.state == State::Established
             && self.phase == Phase::Open
             && self.dupacks == 0
             && self.retries == 0
-            && self.held.is_empty()
-            && self.sacked.is_empty()
-            && !self.has(Bits::FIN_HELD | Bits::PERSIST);
+            && !self.has(BUSY);
         let plain = seg.flags.0 & ODD.0 == Flags::ACK.0
             && seg.seq == self.rcv_nxt
             && seg.len <= self.rcv_edge.since(self.rcv_nxt)
-            && seg.opts.sacks.is_empty();
+            && seg.opts.sacks.is_empty()
+            && !seg.ce;
         let acked = seg.ack.since(self.snd_una);
         if !quiet || !plain || acked > self.flight() || (acked == 0 && seg.len == 0) {
             return None;
@@ -45,6 +46,9 @@ impl Tcb {
         self.take_window(seg.seq, seg.ack, seg.wnd);
         if acked > 0 {
             self.advance_una(now, cfg, seg.ack, seg.opts.timestamps, &mut out);
+            if self.has(Bits::ECN) {
+                self.note_echo(seg, acked);
+            }
         }
         self.tell_writable(&mut out);
         // Seventh.

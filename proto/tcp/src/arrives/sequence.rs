@@ -1,6 +1,7 @@
 //! First: check the sequence number; before that, timestamps (RFC 7323 section 5.3).
 
 use units::Nanos;
+use wire::Seq;
 use wire::tcp::{Flags, Segment};
 
 use super::Text;
@@ -40,6 +41,7 @@ impl Tcb {
         }
         if text.seq.lt(self.rcv_nxt) {
             if (text.seq + seg_len).le(self.rcv_nxt) {
+                self.note_twice(cfg, text.seq, text.seq + text.len);
                 // A retransmitted FIN: "acknowledge it, and restart the 2 MSL timeout" (eighth step, TIME-WAIT).
                 if self.state == State::TimeWait && text.fin {
                     self.enter_time_wait(now, cfg);
@@ -47,6 +49,7 @@ impl Tcb {
                 return self.refuse(now, cfg, seg, DropReason::Duplicate, true, out);
             }
             text.skip = self.rcv_nxt.since(text.seq).min(text.len);
+            self.note_twice(cfg, text.seq, text.seq + text.skip);
         } else if ahead > window || (ahead == window && seg_len > 0 && ahead > 0) {
             // Deviation: an empty segment at the very edge is acceptable, which section 3.10.7.4's table is not: a peer that
             // has filled our window says all its ACKs from there.
@@ -58,6 +61,16 @@ impl Tcb {
         self.accept_timestamp(seg);
         self.last_rcv = now;
         Some(text)
+    }
+
+    /// RFC 2883 section 4.1: a stretch that came again, to be reported at once.
+    #[cold]
+    fn note_twice(&mut self, cfg: &Config, left: Seq, right: Seq) {
+        let reports = cfg.dsack && self.has(Bits::SACK);
+        if let Some(record) = self.record.as_deref_mut().filter(|_| reports && left.lt(right)) {
+            record.twice = Some((left, right));
+            self.set(Bits::ACK_NOW);
+        }
     }
 
     /// "Segments with higher beginning sequence numbers SHOULD be held"; what does not fit the window is cut off. A closed window

@@ -72,6 +72,7 @@ impl Tcb {
         self.snd_una = seg.ack;
         self.rxt = seg.ack;
         self.recover = seg.ack;
+        self.ecn_end = seg.ack;
         (self.retries, self.backoff) = (0, 0);
         self.rtx_at = Nanos::MAX;
         self.clear(Bits::SYN_DUE | Bits::TIMING);

@@ -26,17 +26,19 @@ impl Tcb {
         if text.seq == self.rcv_nxt {
             self.text_in_order(now, cfg, text, out);
         } else {
-            self.text_out_of_order(text, keep_ooo, out);
+            self.text_out_of_order(cfg, text, keep_ooo, out);
         }
     }
 
     fn text_in_order(&mut self, now: Nanos, cfg: &Config, text: &Text, out: &mut Arrival) {
         let before = self.rcv_nxt;
         self.rcv_nxt += text.len;
-        let mut filled = !self.held.is_empty();
-        while let Some(right) = self.held.connect(self.rcv_nxt) {
-            self.rcv_nxt = self.rcv_nxt.max(right);
-            filled = true;
+        let mut filled = self.holds();
+        if let Some(record) = self.record.as_deref_mut() {
+            while let Some(right) = record.held.connect(self.rcv_nxt) {
+                self.rcv_nxt = self.rcv_nxt.max(right);
+                filled = true;
+            }
         }
         out.payload = Payload::InOrder { skip: text.skip, len: text.len };
         out.advanced = self.rcv_nxt.since(before);
@@ -48,15 +50,24 @@ impl Tcb {
         }
     }
 
-    fn text_out_of_order(&mut self, text: &Text, keep_ooo: bool, out: &mut Arrival) {
+    fn text_out_of_order(&mut self, cfg: &Config, text: &Text, keep_ooo: bool, out: &mut Arrival) {
         // RFC 5681 section 4.2: "an immediate duplicate ACK when an out-of-order segment arrives".
         // An ACK of data in order that was due before (both came in one batch) is not a duplicate: it goes first.
         let owed = u8::from(self.has(Bits::ACK_NOW) && self.dups_due == 0);
         self.dups_due = self.dups_due.saturating_add(1 + owed);
-        let (left, right) = self.held.gap_within(text.seq, text.seq + text.len);
+        let reports = cfg.dsack && self.has(Bits::SACK);
+        let Some(record) = self.record.as_deref_mut() else {
+            out.drop = Some(DropReason::OooFull);
+            return;
+        };
+        let (left, right) = record.held.gap_within(text.seq, text.seq + text.len);
+        if left != text.seq && reports {
+            // RFC 2883 section 4.2.
+            record.twice = Some((text.seq, left));
+        }
         if left == right {
             out.drop = Some(DropReason::Duplicate);
-        } else if keep_ooo && self.held.hold(left, right) {
+        } else if keep_ooo && record.held.hold(left, right) {
             let skip = text.skip.wrapping_add(left.since(text.seq));
             out.payload = Payload::OutOfOrder { skip, len: right.since(left), seq: left };
         } else {
@@ -96,7 +107,9 @@ impl Tcb {
         // "advance RCV.NXT over the FIN, and send an acknowledgment for the FIN".
         self.rcv_nxt += 1;
         self.rcv_edge = self.rcv_edge.max(self.rcv_nxt);
-        self.held.clear();
+        if let Some(record) = self.record.as_deref_mut() {
+            record.held.clear();
+        }
         self.set(Bits::ACK_NOW);
         out.events |= Events::PEER_FIN;
         match self.state {

@@ -18,7 +18,7 @@ fn fin_wait_1(cfg: &Config) -> Tcb {
 }
 
 fn arrive(tcb: &mut Tcb, cfg: &Config, seg: Segment) -> crate::Arrival {
-    tcb.segment_arrives(T0, cfg, &seg, true)
+    tcb.segment_arrives(T0, cfg, &seg, true, &mut records())
 }
 
 /// A connection in each synchronized state.
@@ -54,7 +54,7 @@ fn we_close_first() {
     assert_eq!(said(&mut tcb, T0, &cfg), ["ack 11 from 1"]);
     let end = T0 + cfg.msl + cfg.msl;
     assert_eq!(tcb.deadline(), end);
-    assert_eq!(tcb.timeout(end, &cfg).closed, Some(CloseReason::Normal));
+    assert_eq!(tcb.timeout(end, &cfg, &mut records()).closed, Some(CloseReason::Normal));
     assert_eq!(tcb.state(), State::Closed);
 }
 
@@ -109,10 +109,10 @@ fn the_fin_is_sent_again_and_given_up_at_last() {
     let mut tcb = fin_wait_1(&cfg);
     for _ in 0..2 {
         let now = tcb.deadline();
-        assert_eq!(tcb.timeout(now, &cfg), Default::default());
+        assert_eq!(tcb.timeout(now, &cfg, &mut records()), Default::default());
         assert_eq!(said(&mut tcb, now, &cfg), ["fin 0+0 again"]);
     }
-    assert_eq!(tcb.timeout(tcb.deadline(), &cfg).closed, Some(CloseReason::TimedOut));
+    assert_eq!(tcb.timeout(tcb.deadline(), &cfg, &mut records()).closed, Some(CloseReason::TimedOut));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn fin_wait_2_ends_when_nobody_reads() {
     assert_eq!(tcb.deadline(), Nanos::MAX, "the user may still read");
     let _ = tcb.close(T0, &cfg);
     assert_eq!(tcb.deadline(), T0 + cfg.fin_wait2);
-    assert_eq!(tcb.timeout(tcb.deadline(), &cfg).closed, Some(CloseReason::TimedOut));
+    assert_eq!(tcb.timeout(tcb.deadline(), &cfg, &mut records()).closed, Some(CloseReason::TimedOut));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn time_wait_acknowledges_the_fin_again_and_starts_over() {
     let cfg = plain();
     let mut tcb = in_state(&cfg, State::TimeWait);
     let later = T0 + ms(400);
-    let out = tcb.segment_arrives(later, &cfg, &seg(0, 1, ACK | FIN, 0), true);
+    let out = tcb.segment_arrives(later, &cfg, &seg(0, 1, ACK | FIN, 0), true, &mut records());
     assert_eq!(out.drop, Some(DropReason::Duplicate));
     assert_eq!(said(&mut tcb, later, &cfg), ["ack 1 from 1"]);
     assert_eq!(tcb.deadline(), later + cfg.msl + cfg.msl);

@@ -6,7 +6,7 @@ use units::Nanos;
 use wire::Seq;
 use wire::tcp::{Flags, Segment};
 
-use crate::{Arrival, CloseReason, Config, Emit, Events, HalfOpen, HalfOutcome, Payload, State, Tcb};
+use crate::{Arrival, CloseReason, Config, Emit, Events, HalfOpen, HalfOutcome, Payload, Records, State, Tcb};
 
 /// A segment with its bytes.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Endpoint {
     pub(super) closed: Option<CloseReason>,
     pub(super) outbox: Vec<Packet>,
     pub(super) keep_ooo: bool,
+    pub(super) records: Records,
     edge: Option<Seq>,
     pub(super) sent_segments: usize,
     pub(super) rexmits: usize,
@@ -66,6 +67,7 @@ impl Endpoint {
             closed: None,
             outbox: Vec::new(),
             keep_ooo: true,
+            records: Records::new(1),
             edge: None,
             sent_segments: 0,
             rexmits: 0,
@@ -143,7 +145,10 @@ impl Endpoint {
         let keep_ooo = self.keep_ooo;
         let cfg = self.cfg.clone();
         let before = self.tcb().rcv_nxt();
-        let arrival = self.tcb_mut().segment_arrives(now, &cfg, seg, keep_ooo);
+        let arrival = {
+            let Endpoint { conn: Conn::Open(tcb), records, .. } = self else { panic!("no control block") };
+            tcb.segment_arrives(now, &cfg, seg, keep_ooo, records)
+        };
         self.take_payload(before, &arrival, &packet.payload);
         self.act(&arrival);
         arrival
@@ -290,7 +295,7 @@ impl Endpoint {
         let cfg = self.cfg.clone();
         match &mut self.conn {
             Conn::Open(tcb) => {
-                let out = tcb.timeout(now, &cfg);
+                let out = tcb.timeout(now, &cfg, &mut self.records);
                 assert!(tcb.deadline() > now, "a deadline stands still: {tcb}");
                 self.act(&out);
             }

@@ -7,7 +7,7 @@ use units::Nanos;
 use wire::tcp::{Flags, Options, SackBlocks, Segment, Timestamps};
 use wire::{Seq, Tuple};
 
-use crate::{Config, HalfOpen, HalfOutcome, KeepAlive, Payload, State, SynCookies, Tcb};
+use crate::{Config, HalfOpen, HalfOutcome, KeepAlive, Payload, Records, State, SynCookies, Tcb};
 
 /// A number relative to something that the engine knows, so that it is often right or nearly so.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,7 @@ struct World {
     tcb: Tcb,
     edge: Option<Seq>,
     queue: u64,
+    records: Records,
 }
 
 impl World {
@@ -132,12 +133,19 @@ impl World {
                     wscale: syn.then_some((wnd % 20) as u8),
                     mss: syn.then_some(wnd),
                 };
-                let seg =
-                    Segment { seq: self.resolve(seq), ack: self.resolve(ack), flags: Flags(flags), wnd, len, opts };
+                let seg = Segment {
+                    seq: self.resolve(seq),
+                    ack: self.resolve(ack),
+                    flags: Flags(flags),
+                    wnd,
+                    len,
+                    opts,
+                    ce: wnd % 5 == 0,
+                };
                 let before = self.tcb.rcv_nxt();
                 let was_closed = self.tcb.state() == State::Closed;
                 let was_open = self.tcb.state() != State::SynSent;
-                let out = self.tcb.segment_arrives(now, &cfg, &seg, keep);
+                let out = self.tcb.segment_arrives(now, &cfg, &seg, keep, &mut self.records);
                 self.queue = self.queue.checked_sub(u64::from(out.acked)).expect("acked more than was queued");
                 match out.payload {
                     Payload::None => prop_assert_eq!(out.advanced, 0),
@@ -162,7 +170,7 @@ impl World {
                 let deadline = self.tcb.deadline();
                 if deadline < Nanos(1 << 62) {
                     self.now = self.now.max(deadline);
-                    let _ = self.tcb.timeout(self.now, &cfg);
+                    let _ = self.tcb.timeout(self.now, &cfg, &mut self.records);
                     prop_assert!(self.tcb.deadline() > self.now, "a deadline stands still");
                 }
             }
@@ -231,7 +239,7 @@ fn syn_options() -> impl Strategy<Value = Options> {
 
 /// A connection that a well-behaved client opened, by way of an entry or of a cookie.
 fn accepted(now: Nanos, cfg: &Config, isn: u32, opts: Options, cookie: bool) -> Tcb {
-    let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, opts };
+    let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, opts, ce: false };
     let ack = |syn_ack: &crate::Emit| Segment {
         seq: Seq(isn) + 1,
         ack: syn_ack.seq + 1,
@@ -242,6 +250,7 @@ fn accepted(now: Nanos, cfg: &Config, isn: u32, opts: Options, cookie: bool) -> 
             timestamps: syn_ack.opts.timestamps.map(|ts| Timestamps { val: ts.ecr, ecr: ts.val }),
             ..Options::NONE
         },
+        ce: false,
     };
     if cookie {
         let cookies = SynCookies::new([3; 16]);
@@ -267,7 +276,7 @@ proptest! {
             0 => Tcb::connect(now, &cfg, Seq(isn)),
             _ => accepted(now, &cfg, isn, opts, start == 1),
         };
-        let mut world = World { cfg, now, tcb, edge: None, queue: 0 };
+        let mut world = World { cfg, now, tcb, edge: None, queue: 0, records: Records::new(usize::from(isn % 3 != 0)) };
         for op in ops {
             let shown = format!("{op:?}");
             world.apply(op)?;
@@ -281,11 +290,12 @@ proptest! {
         segs in proptest::collection::vec((-2i32..3, -2i32..3, flags(), any::<u16>(), syn_options()), 1..20)
     ) {
         let now = Nanos::from_secs(100);
-        let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, opts };
+        let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, opts, ce: false };
         let (mut half, emit) = HalfOpen::syn_arrives(now, &cfg, Seq(!isn), &syn);
         for (seq, ack, flags, wnd, opts) in segs {
             let seg = Segment {
-                seq: Seq(isn) + 1 + seq as u32, ack: emit.seq + 1 + ack as u32, flags: Flags(flags), wnd, len: 0, opts
+                seq: Seq(isn) + 1 + seq as u32, ack: emit.seq + 1 + ack as u32, flags: Flags(flags), wnd, len: 0, opts,
+                ce: false,
             };
             match half.segment_arrives(now, &cfg, &seg) {
                 HalfOutcome::Established(tcb) => {

@@ -28,7 +28,7 @@ fn active_open() {
     let opts = Options { mss: Some(1460), wscale: Some(3), sack_permitted: true, timestamps: ts, ..Options::NONE };
     assert_eq!(syn[0].opts, opts);
     let later = T0 + Nanos::from_micros(50);
-    let out = tcb.segment_arrives(later, &cfg, &syn_ack(&cfg, ISS + 1), true);
+    let out = tcb.segment_arrives(later, &cfg, &syn_ack(&cfg, ISS + 1), true, &mut records());
     assert_eq!((out.events, tcb.state(), tcb.mss()), (Events::CONNECTED, State::Established, 1448));
     assert_eq!(said(&mut tcb, later, &cfg), ["ack 0 from 0"]);
     assert_eq!(tcb.srtt(), Some(Nanos::from_micros(50)), "the SYN was timed");
@@ -43,10 +43,10 @@ fn the_syn_is_repeated_with_back_off_and_given_up() {
     assert_eq!(said(&mut tcb, T0, &cfg), ["syn -1"]);
     for at in [1, 3, 7] {
         assert_eq!(tcb.deadline(), T0 + Nanos::from_secs(at));
-        assert_eq!(tcb.timeout(tcb.deadline(), &cfg), Default::default());
+        assert_eq!(tcb.timeout(tcb.deadline(), &cfg, &mut records()), Default::default());
         assert_eq!(said(&mut tcb, T0 + Nanos::from_secs(at), &cfg), ["syn -1 again"]);
     }
-    let out = tcb.timeout(T0 + Nanos::from_secs(15), &cfg);
+    let out = tcb.timeout(T0 + Nanos::from_secs(15), &cfg, &mut records());
     assert_eq!((out.closed, tcb.state()), (Some(CloseReason::TimedOut), State::Closed));
 }
 
@@ -56,9 +56,9 @@ fn a_lost_syn_costs_the_initial_window_and_timeout() {
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     sent(&mut tcb, T0, &cfg);
     let now = tcb.deadline();
-    let _ = tcb.timeout(now, &cfg);
+    let _ = tcb.timeout(now, &cfg, &mut records());
     sent(&mut tcb, now, &cfg);
-    let _ = tcb.segment_arrives(now + ms(1), &cfg, &syn_ack(&cfg, ISS + 1), true);
+    let _ = tcb.segment_arrives(now + ms(1), &cfg, &syn_ack(&cfg, ISS + 1), true, &mut records());
     // RFC 5681 section 3.1; RFC 6298 section 5.7.
     assert_eq!((tcb.cwnd(), tcb.rto()), (1000, Nanos::from_secs(3)));
 }
@@ -68,14 +68,17 @@ fn syn_sent_refuses_what_rfc_9293_says() {
     let cfg = plain();
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     sent(&mut tcb, T0, &cfg);
-    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 2), true);
+    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 2), true, &mut records());
     assert_eq!(out.drop, Some(DropReason::FutureAck));
     assert_eq!(out.reply.map(|r| (r.seq, r.flags)), Some((ISS + 2, Flags::RST)));
     let rst = Segment { flags: Flags::RST, ..seg(0, 0, ACK, 0) };
-    assert_eq!(tcb.segment_arrives(T0, &cfg, &rst, true).drop, Some(DropReason::BadRst), "blind reset");
-    assert_eq!(tcb.segment_arrives(T0, &cfg, &seg(0, 0, ACK, 0), true).drop, Some(DropReason::NoConnection));
+    assert_eq!(tcb.segment_arrives(T0, &cfg, &rst, true, &mut records()).drop, Some(DropReason::BadRst), "blind reset");
+    assert_eq!(
+        tcb.segment_arrives(T0, &cfg, &seg(0, 0, ACK, 0), true, &mut records()).drop,
+        Some(DropReason::NoConnection)
+    );
     let rst = Segment { flags: Flags::RST | ACK, ..seg(0, 0, ACK, 0) };
-    assert_eq!(tcb.segment_arrives(T0, &cfg, &rst, true).closed, Some(CloseReason::Refused));
+    assert_eq!(tcb.segment_arrives(T0, &cfg, &rst, true, &mut records()).closed, Some(CloseReason::Refused));
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn data_and_fin_of_the_syn_ack_count() {
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     sent(&mut tcb, T0, &cfg);
     let seg = Segment { len: 5, flags: Flags::SYN | ACK | Flags::FIN, ..syn_ack(&cfg, ISS + 1) };
-    let out = tcb.segment_arrives(T0, &cfg, &seg, true);
+    let out = tcb.segment_arrives(T0, &cfg, &seg, true, &mut records());
     assert_eq!(out.payload, Payload::InOrder { skip: 0, len: 5 });
     assert_eq!((out.events, tcb.state()), (Events::CONNECTED | Events::PEER_FIN, State::CloseWait));
     assert_eq!(said(&mut tcb, T0, &cfg), ["ack 6 from 0"]);
@@ -96,7 +99,7 @@ fn send_and_close_before_the_handshake_are_remembered() {
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     assert_eq!(tcb.send(T0, 10), 0);
     sent(&mut tcb, T0, &cfg);
-    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 1), true);
+    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 1), true, &mut records());
     assert_eq!(out.events, Events::CONNECTED | Events::WRITABLE);
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     assert_eq!(tcb.shutdown(T0, &cfg).closed, Some(CloseReason::Aborted));
@@ -108,12 +111,12 @@ fn simultaneous_open_figure_8() {
     let cfg = plain();
     let mut tcb = Tcb::connect(T0, &cfg, ISS);
     sent(&mut tcb, T0, &cfg);
-    let out = tcb.segment_arrives(T0, &cfg, &syn_segment(&cfg), true);
+    let out = tcb.segment_arrives(T0, &cfg, &syn_segment(&cfg), true, &mut records());
     assert_eq!((out, tcb.state()), (Default::default(), State::SynReceived));
     let answer = sent(&mut tcb, T0, &cfg);
     assert_eq!(answer.iter().map(|e| (e.seq, e.ack, e.flags)).collect::<Vec<_>>(), [(ISS, IRS + 1, Flags::SYN | ACK)]);
     let _ = tcb.shutdown(T0, &cfg);
-    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 1), true);
+    let out = tcb.segment_arrives(T0, &cfg, &syn_ack(&cfg, ISS + 1), true, &mut records());
     assert_eq!((out.events, tcb.state()), (Events::CONNECTED, State::FinWait1), "the CLOSE was queued");
     assert_eq!(said(&mut tcb, T0, &cfg), ["fin 0+0"]);
 }

@@ -15,7 +15,7 @@ use units::Nanos;
 use wire::Seq;
 use wire::tcp::{Flags, Options, SackBlocks, Segment, Timestamps};
 
-use crate::{Config, Emit, HalfOpen, HalfOutcome, Tcb};
+use crate::{Config, Congestion, Emit, HalfOpen, HalfOutcome, Records, Tcb};
 
 /// The instant at which the examples begin.
 const T0: Nanos = Nanos::from_secs(100);
@@ -36,9 +36,24 @@ fn cases(n: u32) -> ProptestConfig {
     ProptestConfig { cases: default.cases.max(n), ..default }
 }
 
+/// A stack's records: for one connection, one is enough.
+fn records() -> Records {
+    Records::new(1)
+}
+
 /// Plain options: no scaling, no timestamps, no SACK, segments of 1000 bytes.
 fn plain() -> Config {
-    Config { mss: 1000, sack: false, timestamps: false, wscale: None, rcv_wnd: 60_000, ..Config::default() }
+    Config {
+        mss: 1000,
+        sack: false,
+        timestamps: false,
+        wscale: None,
+        rcv_wnd: 60_000,
+        congestion: Congestion::NewReno,
+        frto: false,
+        tlp: false,
+        ..Config::default()
+    }
 }
 
 fn with_sack() -> Config {
@@ -47,7 +62,7 @@ fn with_sack() -> Config {
 
 /// A segment from the peer, `seq` and `ack` counted from the first byte of each side.
 fn seg(seq: u32, ack: u32, flags: Flags, len: u32) -> Segment {
-    Segment { seq: IRS + 1 + seq, ack: ISS + 1 + ack, flags, wnd: 60_000, len, opts: Options::NONE }
+    Segment { seq: IRS + 1 + seq, ack: ISS + 1 + ack, flags, wnd: 60_000, len, opts: Options::NONE, ce: false }
 }
 
 fn with_ts(seg: Segment, val: u32, ecr: u32) -> Segment {
@@ -68,12 +83,12 @@ fn syn_segment(cfg: &Config) -> Segment {
         timestamps: cfg.timestamps.then_some(Timestamps { val: 5000, ecr: 0 }),
         sacks: SackBlocks::EMPTY,
     };
-    Segment { seq: IRS, ack: Seq(0), flags: Flags::SYN, wnd: 60_000, len: 0, opts }
+    Segment { seq: IRS, ack: Seq(0), flags: Flags::SYN, wnd: 60_000, len: 0, opts, ce: false }
 }
 
-/// A passive connection just after the handshake, whose peer is configured as we are.
+/// A passive connection just after the handshake, whose peer is configured as we are and 10 ms away.
 fn established(cfg: &Config) -> Tcb {
-    let (mut half, emit) = HalfOpen::syn_arrives(T0, cfg, ISS, &syn_segment(cfg));
+    let (mut half, emit) = HalfOpen::syn_arrives(T0 - ms(10), cfg, ISS, &syn_segment(cfg));
     let mut ack = seg(0, 0, ACK, 0);
     if let Some(ts) = emit.opts.timestamps {
         ack = with_ts(ack, 5000, ts.val);

@@ -117,7 +117,7 @@ impl Pair {
     fn carry(&mut self, from: usize) {
         for packet in std::mem::take(&mut self.ends[from].outbox) {
             let number = self.order;
-            let Segment { seq, ack, flags, wnd, len, opts } = packet.seg;
+            let Segment { seq, ack, flags, wnd, len, opts, ce: _ } = packet.seg;
             let sacks = opts.sacks.as_slice();
             let line = format!("{flags:?} {seq:?}({len}) ack {ack:?} win {wnd} {:?} {sacks:?}", opts.timestamps);
             self.trace.push(format!("{:?} {from} #{number} {line}", self.now));

@@ -112,13 +112,23 @@ pub struct Segment {
     pub len: u32,
     /// Options that we know.
     pub opts: Options,
+    /// The packet was marked on its way: congestion experienced (RFC 3168 section 5).
+    pub ce: bool,
 }
 
 impl Segment {
-    /// The segment of a header with `len` payload bytes.
+    /// The segment of a header with `len` payload bytes, in a packet without a mark.
     #[inline]
     pub const fn of(header: &Header, len: u32) -> Segment {
-        Segment { seq: header.seq, ack: header.ack, flags: header.flags, wnd: header.window, len, opts: header.options }
+        Segment {
+            seq: header.seq,
+            ack: header.ack,
+            flags: header.flags,
+            wnd: header.window,
+            len,
+            opts: header.options,
+            ce: false,
+        }
     }
 
     /// SEG.LEN: payload bytes, with SYN and FIN counted (RFC 9293 section 3.3.1).
