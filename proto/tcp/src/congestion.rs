@@ -90,9 +90,9 @@ impl Tcb {
         }
     }
 
-    /// ssthresh after a loss (RFC 5681 equation (4); RFC 9438 section 4.6).
-    pub(crate) fn reduced_for_loss(&mut self) -> u32 {
-        let (flight, smss) = (self.flight(), u32::from(self.smss));
+    /// ssthresh after a loss with `flight` outstanding (RFC 5681 equation (4); RFC 9438 section 4.6).
+    pub(crate) fn reduced_for_loss(&mut self, flight: u32) -> u32 {
+        let smss = u32::from(self.smss);
         self.credit = 0;
         match &mut self.control {
             Control::Cubic(cubic) => cubic.loss(self.cwnd, flight, smss),
@@ -101,16 +101,19 @@ impl Tcb {
     }
 
     /// An ACK says that a packet was marked on its way (RFC 3168 section 6.1.2): the window shrinks as if it had been lost, once per
-    /// round trip. DCTCP: by the share of marks (RFC 8257 section 3.3).
+    /// round trip, and does not grow. `cwnd` and `flight` were before the ACK. DCTCP: by the share of marks (RFC 8257 section 3.3).
     #[cold]
-    pub(crate) fn marked(&mut self) {
+    pub(crate) fn marked(&mut self, cwnd: u32, flight: u32) {
+        if self.phase == crate::Phase::Open {
+            (self.cwnd, self.credit) = (self.cwnd.min(cwnd), 0);
+        }
         if self.phase != crate::Phase::Open || self.snd_una.lt(self.ecn_end) {
             return;
         }
         let smss = u32::from(self.smss);
         self.ssthresh = match &mut self.control {
             Control::Dctcp(dctcp) => dctcp.reduced(self.cwnd).max(2 * smss),
-            _ => self.reduced_for_loss(),
+            _ => self.reduced_for_loss(flight.min(cwnd)),
         };
         self.cwnd = self.cwnd.min(self.ssthresh);
         self.credit = 0;

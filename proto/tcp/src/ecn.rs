@@ -63,12 +63,12 @@ impl Tcb {
         }
     }
 
-    /// The sender's part: an ACK may say ECE.
-    pub(crate) fn note_echo(&mut self, seg: &Segment, acked: u32) {
+    /// The sender's part: an ACK may say ECE. `cwnd` and `flight` were before it.
+    pub(crate) fn note_echo(&mut self, seg: &Segment, acked: u32, cwnd: u32, flight: u32) {
         let marked = seg.flags.contains(Flags::ECE) && !seg.flags.contains(Flags::SYN);
         self.count_marks(acked, marked);
         if marked {
-            self.marked();
+            self.marked(cwnd, flight);
         }
     }
 

@@ -190,6 +190,11 @@ impl Tcb {
     #[cold]
     fn emit_tail(&mut self, now: Nanos, cfg: &Config, max_payload: u32) -> Option<Emit> {
         self.clear(Bits::TAIL_DUE);
+        if self.flight() == 0 {
+            // Acknowledged in the same moment.
+            self.clear(Bits::PROBED | Bits::PROBED_AGAIN);
+            return None;
+        }
         let deadline = now + self.rto_now(cfg);
         let room = self.snd_wnd.saturating_sub(self.flight());
         let n = self.unsent().min(room).min(u32::from(self.smss)).min(max_payload.max(1));

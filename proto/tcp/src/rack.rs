@@ -48,7 +48,8 @@ impl Rack {
     /// Whether the piece was sent before what has arrived (RACK_sent_after).
     fn sent_after(&self, piece: &Piece) -> bool {
         let in_order = !self.again && !piece.fate.is_again() && self.end.ge(piece.end);
-        self.known && (self.sent.after(piece.last) || in_order)
+        let later = self.end.gt(piece.end) && self.sent == piece.last;
+        self.known && (self.sent.after(piece.last) || in_order || later)
     }
 
     /// When the piece has had time enough: RFC 8985's "Segment.xmit_ts + RACK.rtt + RACK.reo_wnd", RACK.rtt being the span from
@@ -61,12 +62,18 @@ impl Rack {
 impl Tcb {
     /// RACK_detect_loss (section 6.2 step 5): whether something is newly believed lost, and when the next may be.
     pub(crate) fn detect_loss(&mut self, now: Nanos) -> (bool, Nanos) {
-        let reo_wnd = self.reo_wnd();
+        let (reo_wnd, least) = (self.reo_wnd(), Nanos::from_micros(u64::from(self.min_rtt_us)));
         let Some(record) = self.record.as_deref_mut() else { return (false, Nanos::MAX) };
         let Record { flight, rack, .. } = record;
         let mut wait = Nanos::ZERO;
         let lost = flight.lose(|piece| {
             if !rack.sent_after(piece) {
+                return false;
+            }
+            // A repair that has been out for less than any round trip cannot have been answered yet.
+            let out = Tick::of(now).since(piece.last);
+            if piece.fate.is_again() && out < least {
+                wait = wait.max(now + (least - out));
                 return false;
             }
             // With no window, what was sent before is due by now, whenever it was sent.

@@ -184,7 +184,7 @@ impl Tcb {
     /// RFC 5681 section 3.2 step 2; RFC 6675 section 5 step (4).
     fn enter_recovery(&mut self) {
         self.remember();
-        self.ssthresh = self.reduced_for_loss();
+        self.ssthresh = self.reduced_for_loss(self.flight());
         self.phase = Phase::Recovery;
         self.recover = self.snd_nxt;
         self.rxt = self.snd_una;
@@ -223,7 +223,7 @@ impl Tcb {
         }
         // RFC 5681 section 3.1: ssthresh is held while the same data times out again.
         if self.retries == 0 {
-            self.ssthresh = self.reduced_for_loss();
+            self.ssthresh = self.reduced_for_loss(self.flight());
         }
         self.cwnd = u32::from(self.smss);
         self.credit = 0;
@@ -262,7 +262,7 @@ impl Tcb {
 
     /// Whether an ACK shows that nothing was lost: it echoes a timestamp from before anything was sent again (RFC 3522), or the peer
     /// has reported all of that as duplicates (RFC 3708).
-    fn is_undone(&mut self, seg: &Segment, told: &Told, acked: u32) -> bool {
+    pub(crate) fn is_undone(&mut self, seg: &Segment, told: &Told, acked: u32) -> bool {
         let echo = seg.opts.timestamps.filter(|_| self.has(Bits::TS)).map(|ts| ts.ecr);
         let (repairing, smss) = (self.phase != Phase::Open, u32::from(self.smss));
         let Some(undo) = self.record.as_deref_mut().and_then(|r| r.undo.as_mut()) else { return false };
@@ -280,12 +280,13 @@ impl Tcb {
     }
 
     /// Takes a repair back (RFC 4015; RFC 9438 section 4.9).
-    fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         let Some(record) = self.record.as_deref_mut() else { return };
         let Some(undo) = record.undo.take() else { return };
-        record.frto = Frto::Off;
         record.flight.find();
-        self.cwnd = self.cwnd.max(undo.cwnd);
+        // During F-RTO the window was what the two new segments took.
+        let trying = std::mem::replace(&mut record.frto, Frto::Off) != Frto::Off;
+        self.cwnd = if trying { undo.cwnd } else { self.cwnd.max(undo.cwnd) };
         self.ssthresh = self.ssthresh.max(undo.ssthresh);
         self.control = undo.control;
         self.rxt = self.snd_una;
@@ -298,7 +299,8 @@ impl Tcb {
     /// verdict yet, or a good one; else what follows a timeout goes on.
     fn frto_step(&mut self, acked: u32, original: bool) -> bool {
         let Some(frto) = self.record.as_deref().map(|r| r.frto) else { return false };
-        let news = self.unsent() > 0 && self.snd_wnd > self.flight();
+        // What the user has and no window admitted yet is new data, too.
+        let news = (self.unsent() > 0 || self.has(Bits::WANT)) && self.snd_wnd > self.flight();
         let partial = acked > 0 && self.snd_una.lt(self.recover);
         let next = match frto {
             Frto::Off => return false,
@@ -387,7 +389,7 @@ impl Tcb {
         let selective = self.selective();
         // What is lost goes first.
         if self.phase == Phase::Loss && !selective && self.rxt.lt(self.recover) {
-            return 0;
+            return cwnd.saturating_sub(self.flight());
         }
         if let Some(record) = self.record.as_deref().filter(|_| selective) {
             return cwnd.saturating_sub(record.flight.sum(self.snd_una, |fate| !fate.is_sacked()));

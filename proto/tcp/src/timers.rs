@@ -172,7 +172,7 @@ impl Tcb {
         self.retries = self.retries.saturating_add(1);
         self.set(Bits::PROBE);
         self.back_off();
-        self.rtx_at = now + self.rto_now(cfg);
+        self.rtx_at = self.not_after_user_timeout(now + self.rto_now(cfg));
     }
 
     /// RFC 9293 section 3.8.4. The timer is not moved by every segment: it finds out here how long the silence was.

@@ -45,7 +45,12 @@ impl Tcb {
     pub(crate) fn probe_timeout(&mut self, now: Nanos, cfg: &Config) {
         self.clear(Bits::PTO);
         self.rtx_at = now + self.rto_now(cfg);
-        if self.phase != Phase::Open || self.flight() == 0 || self.has(Bits::PROBED) || self.has_reports() {
+        if !self.state.is_synchronized()
+            || self.phase != Phase::Open
+            || self.flight() == 0
+            || self.has(Bits::PROBED)
+            || self.has_reports()
+        {
             return;
         }
         self.set(Bits::PROBED | Bits::TAIL_DUE);
@@ -58,8 +63,10 @@ impl Tcb {
 
     /// The stretch of a due probe that sends something again.
     pub(crate) fn tail(&self) -> Rexmit {
-        let from = self.snd_nxt - u32::from(self.smss).min(self.flight());
-        Rexmit { from, to: self.snd_nxt }
+        // Segments are cut at multiples of SMSS, unless the user's bytes came in small.
+        let (data, smss) = (self.snd_nxt.since(self.snd_una) - u32::from(self.fin_sent()), u32::from(self.smss));
+        let last = if data % smss == 0 { data.min(smss) } else { data % smss };
+        Rexmit { from: self.snd_una + (data - last), to: self.snd_nxt }
     }
 
     /// TLP_process_ack (section 7.4.2). snd.una has moved by `acked`.
@@ -77,7 +84,7 @@ impl Tcb {
             // The probe repaired a loss: congestion control hears of it.
             self.clear(Bits::PROBED | Bits::PROBED_AGAIN);
             if self.phase == Phase::Open {
-                self.ssthresh = self.reduced_for_loss();
+                self.ssthresh = self.reduced_for_loss(self.flight());
                 self.cwnd = self.cwnd.min(self.ssthresh);
             }
         }

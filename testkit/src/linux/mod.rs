@@ -15,7 +15,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
-use tcp::{Congestion, Ecn};
+use tcp::Ecn;
 use units::Nanos;
 use wire::tcp::Segment;
 
@@ -160,17 +160,13 @@ fn sysctls(c: &Config) -> Vec<(String, String)> {
     ];
     let mut all: Vec<(String, String)> = fixed.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let mut put = |key: &str, value: String| all.push((key.to_string(), value));
-    let congestion = match c.congestion {
-        Congestion::NewReno => "reno",
-        Congestion::Cubic => "cubic",
-        Congestion::Dctcp => "dctcp",
-    };
     let ecn = match c.ecn {
         Ecn::Off => "0",
         Ecn::On => "1",
         Ecn::Accept => "2",
     };
-    put("tcp_congestion_control", congestion.into());
+    // Others than this one are chosen by the sockets: a namespace may have it only.
+    put("tcp_congestion_control", "reno".into());
     put("tcp_ecn", ecn.into());
     put("tcp_recovery", bit(c.rack));
     put("tcp_early_retrans", if c.tlp { "3".into() } else { "0".into() });

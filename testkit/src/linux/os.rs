@@ -105,6 +105,16 @@ pub(super) fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) 
     set_bytes(socket, level, option, &value)
 }
 
+/// Chooses the socket's congestion control by the kernel's name for it.
+///
+/// # Errors
+/// What the kernel says: it may lack the algorithm.
+pub(super) fn set_congestion(socket: impl AsFd, name: &str) -> io::Result<()> {
+    let mut value = [0u8; 16];
+    value.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    set_bytes(socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, &value)
+}
+
 /// Makes the next close of the socket send RST.
 ///
 /// # Errors

@@ -3,6 +3,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use tcp::Congestion;
+
 use super::{local, os, remote};
 use crate::script::{Call, Check, Config, Dead, State};
 use crate::subject::{LOCAL_PORT, REMOTE_PORT, stream, stream_byte};
@@ -89,6 +91,12 @@ impl User {
         os::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer)?;
         os::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, BUFFER)?;
         os::set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(!self.config.nagle))?;
+        let congestion = match self.config.congestion {
+            Congestion::NewReno => "reno",
+            Congestion::Cubic => "cubic",
+            Congestion::Dctcp => "dctcp",
+        };
+        os::set_congestion(&socket, congestion)?;
         if let Some(after) = self.config.user_timeout {
             os::set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, after.millis() as i32)?;
         }

@@ -239,6 +239,15 @@ pub(crate) struct On {
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..500_000))]
     pub(crate) delayed_ack: u32,
 
+    /// Zygix: how the congestion window grows and shrinks
+    #[arg(long, value_enum, default_value_t = CongestionControl::Cubic, value_name = "NAME")]
+    pub(crate) congestion: CongestionControl,
+
+    /// Zygix: explicit congestion notification: neither offered nor accepted, accepted, or offered, too [default: accept; with
+    /// `--congestion dctcp` on]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) ecn: Option<EcnUse>,
+
     /// Zygix: record every frame in FILE (further queues in FILE.1, FILE.2 ...)
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
@@ -276,6 +285,29 @@ pub(crate) enum IdlePolicy {
     Spin,
     /// Poll for 50 us, then sleep until a frame or a timer
     Adaptive,
+}
+
+/// How the congestion window grows and shrinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum CongestionControl {
+    /// RFC 9438
+    Cubic,
+    /// RFC 5681, RFC 6582
+    #[value(name = "newreno")]
+    NewReno,
+    /// RFC 8257: for networks whose switches mark early
+    Dctcp,
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum EcnUse {
+    /// Neither offered nor accepted
+    Off,
+    /// Accepted where a peer offers it
+    Accept,
+    /// Offered, too
+    On,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,7 +8,9 @@ use units::Nanos;
 use zygix::Service;
 
 use crate::Usage;
-use crate::args::{self, App, EchoMode, Epoll, Helping, IdlePolicy, On, Scheduler, Serve, Stack, Steering};
+use crate::args::{
+    self, App, CongestionControl, EchoMode, EcnUse, Epoll, Helping, IdlePolicy, On, Scheduler, Serve, Stack, Steering,
+};
 use crate::control::{Control, ServerStats};
 use crate::serve_zygix::{self, ZygixOptions};
 use crate::values::{HostAddress, Network, NicUri};
@@ -211,8 +213,28 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         software_steering: on.steering == Steering::Software,
         rto_min: Nanos::from_millis(on.rto_min.into()),
         delayed_ack: Nanos::from_micros(on.delayed_ack.into()),
+        congestion: congestion(on.congestion),
+        ecn: ecn(on),
         pcap: on.pcap.clone(),
     })
+}
+
+fn congestion(of: CongestionControl) -> tcp::Congestion {
+    match of {
+        CongestionControl::Cubic => tcp::Congestion::Cubic,
+        CongestionControl::NewReno => tcp::Congestion::NewReno,
+        CongestionControl::Dctcp => tcp::Congestion::Dctcp,
+    }
+}
+
+/// DCTCP is of no use without marks.
+fn ecn(on: &On) -> tcp::Ecn {
+    match on.ecn {
+        Some(EcnUse::Off) => tcp::Ecn::Off,
+        Some(EcnUse::On) => tcp::Ecn::On,
+        None if on.congestion == CongestionControl::Dctcp => tcp::Ecn::On,
+        Some(EcnUse::Accept) | None => tcp::Ecn::Accept,
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +259,15 @@ mod tests {
         assert_eq!((listen.addr.0, listen.host_addr.unwrap().0), ([10, 1, 2, 1].into(), [10, 1, 2, 2].into()));
         assert_eq!(options("--host-addr none").unwrap().host_addr, None);
         assert_eq!(options("--nic shm:/run/wire").unwrap().host_addr, None);
+    }
+
+    #[test]
+    fn dctcp_offers_ecn_unless_told_otherwise() {
+        let ecn = |line| options(line).map(|o| (o.congestion, o.ecn));
+        assert_eq!(ecn(""), Ok((tcp::Congestion::Cubic, tcp::Ecn::Accept)));
+        assert_eq!(ecn("--congestion dctcp"), Ok((tcp::Congestion::Dctcp, tcp::Ecn::On)));
+        assert_eq!(ecn("--congestion dctcp --ecn off"), Ok((tcp::Congestion::Dctcp, tcp::Ecn::Off)));
+        assert_eq!(ecn("--congestion newreno --ecn on"), Ok((tcp::Congestion::NewReno, tcp::Ecn::On)));
     }
 
     #[test]

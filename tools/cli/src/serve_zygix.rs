@@ -57,6 +57,8 @@ pub(crate) struct ZygixOptions {
     pub(crate) rto_min: Nanos,
     /// How long TCP's acknowledgements may wait for data to ride on.
     pub(crate) delayed_ack: Nanos,
+    pub(crate) congestion: tcp::Congestion,
+    pub(crate) ecn: tcp::Ecn,
     /// Record all frames here.
     pub(crate) pcap: Option<PathBuf>,
 }
@@ -126,6 +128,8 @@ where
             mss: mtu - HEADERS,
             rto_min: opts.rto_min,
             delayed_ack: opts.delayed_ack,
+            congestion: opts.congestion,
+            ecn: opts.ecn,
             ..tcp::Config::default()
         },
         max_conns: opts.max_conns,

@@ -69,6 +69,10 @@ impl Tcb {
         let (flight, acked) = (self.flight(), seg.ack.since(self.snd_una));
         let selective = self.selective();
         let told = if selective { self.read_blocks(now, seg) } else { Told::default() };
+        let cwnd = self.cwnd;
+        if !selective && self.has(Bits::RECORD) && self.phase != Phase::Open && self.is_undone(seg, &told, acked) {
+            self.undo();
+        }
         if acked > 0 {
             self.advance_una(now, cfg, seg.ack, seg.opts.timestamps, out);
         } else if flight > 0 && !selective {
@@ -79,7 +83,7 @@ impl Tcb {
             }
         }
         if self.has(Bits::ECN) {
-            self.note_echo(seg, acked);
+            self.note_echo(seg, acked, cwnd, flight);
         }
         if selective {
             if told.news && self.has(Bits::PTO) {

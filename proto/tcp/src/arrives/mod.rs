@@ -24,6 +24,7 @@ use wire::Seq;
 use wire::tcp::{Flags, Segment};
 
 use crate::outcome::reset_reply;
+use crate::sack::DUP_THRESH;
 use crate::tcb::{Bits, Tcb, stamp};
 use crate::{Arrival, Config, DropReason, Emit, Records, State};
 
@@ -97,7 +98,8 @@ impl Tcb {
         let told = !seg.opts.sacks.is_empty() && self.has(Bits::SACK);
         let early = seg.len > 0 && seg.seq.gt(self.rcv_nxt);
         let twice = seg.len > 0 && seg.seq.lt(self.rcv_nxt) && cfg.dsack && self.has(Bits::SACK);
-        told || early || twice
+        let third = self.dupacks + 1 >= DUP_THRESH && seg.ack == self.snd_una && self.flight() > 0;
+        told || early || twice || third
     }
 
     /// Section 3.10.7.4.

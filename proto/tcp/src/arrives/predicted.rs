@@ -47,7 +47,7 @@ impl Tcb {
         if acked > 0 {
             self.advance_una(now, cfg, seg.ack, seg.opts.timestamps, &mut out);
             if self.has(Bits::ECN) {
-                self.note_echo(seg, acked);
+                self.count_marks(acked, false);
             }
         }
         self.tell_writable(&mut out);
