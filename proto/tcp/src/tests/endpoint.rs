@@ -12,6 +12,8 @@ use crate::{Arrival, CloseReason, Config, Emit, Events, HalfOpen, HalfOutcome, P
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) seg: Segment,
+    /// It may be marked.
+    pub(super) ect: bool,
     pub(super) payload: Vec<u8>,
 }
 
@@ -43,6 +45,7 @@ pub(super) struct Endpoint {
     pub(super) outbox: Vec<Packet>,
     pub(super) keep_ooo: bool,
     pub(super) records: Records,
+    pub(super) records_made: usize,
     edge: Option<Seq>,
     pub(super) sent_segments: usize,
     pub(super) rexmits: usize,
@@ -68,10 +71,16 @@ impl Endpoint {
             outbox: Vec::new(),
             keep_ooo: true,
             records: Records::new(1),
+            records_made: 1,
             edge: None,
             sent_segments: 0,
             rexmits: 0,
         }
+    }
+
+    /// A stack with so many records.
+    pub(super) fn set_records(&mut self, n: usize) {
+        (self.records, self.records_made) = (Records::new(n), n);
     }
 
     pub(super) fn connect(now: Nanos, cfg: Config, isn: Seq) -> Endpoint {
@@ -208,6 +217,8 @@ impl Endpoint {
         if let Some(reason) = arrival.closed {
             assert_eq!(self.tcb().state(), State::Closed);
             self.closed = Some(reason);
+            let Endpoint { conn: Conn::Open(tcb), records, .. } = self else { panic!("no control block") };
+            tcb.retire(records);
             self.conn = Conn::Gone;
         }
     }
@@ -230,7 +241,7 @@ impl Endpoint {
         self.sent_segments += 1;
         self.rexmits += usize::from(emit.rexmit);
         if emit.len == 0 {
-            self.outbox.push(Packet { seg: emit.segment(), payload: Vec::new() });
+            self.outbox.push(Packet { seg: emit.segment(), ect: emit.ect, payload: Vec::new() });
             return;
         }
         let bytes: Vec<u8> =
@@ -241,7 +252,7 @@ impl Endpoint {
             let last = at + piece.len() as u32 == emit.len;
             let flags = if last { emit.flags } else { emit.flags.without(Flags::FIN | Flags::PSH) };
             let seg = Segment { seq: emit.seq + at, flags, len: piece.len() as u32, ..emit.segment() };
-            self.outbox.push(Packet { seg, payload: piece.to_vec() });
+            self.outbox.push(Packet { seg, ect: emit.ect, payload: piece.to_vec() });
             at += piece.len() as u32;
         }
     }

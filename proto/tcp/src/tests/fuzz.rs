@@ -93,6 +93,10 @@ fn config() -> impl Strategy<Value = Config> {
             mss,
             rcv_wnd,
             keepalive: keep.then_some(KeepAlive { idle: Nanos(0), interval: Nanos(0), probes: 3 }),
+            congestion: crate::Congestion::ALL[usize::from(mss) % 3].0,
+            ecn: crate::Ecn::ALL[usize::from(mss / 3) % 3].0,
+            user_timeout: (mss % 7 == 0).then_some(Nanos::from_secs(1)),
+            nagle: mss % 5 == 0,
             ..Config::default()
         },
     )
