@@ -152,7 +152,7 @@ impl Tcb {
             (record.calm_until, record.calm_rounds) = (nxt, 0);
         } else if una.ge(record.calm_until) {
             record.calm_until = nxt;
-            record.calm_rounds += 1;
+            record.calm_rounds = record.calm_rounds.saturating_add(1);
         }
         // A repair that has just ended may still turn out to have been needless.
         let settled = record.calm_rounds >= CALM_ROUNDS || (una == nxt && record.undo.is_none());

@@ -343,7 +343,7 @@ impl Tcb {
         }
         record.prr.out = record.prr.out.saturating_add(to.since(from));
         if let Some(undo) = record.undo.as_mut() {
-            undo.doubtful += 1;
+            undo.doubtful = undo.doubtful.saturating_add(1);
             undo.again_at.get_or_insert(clock);
         }
     }

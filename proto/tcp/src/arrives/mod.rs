@@ -98,7 +98,7 @@ impl Tcb {
         let told = !seg.opts.sacks.is_empty() && self.has(Bits::SACK);
         let early = seg.len > 0 && seg.seq.gt(self.rcv_nxt);
         let twice = seg.len > 0 && seg.seq.lt(self.rcv_nxt) && cfg.dsack && self.has(Bits::SACK);
-        let third = self.dupacks + 1 >= DUP_THRESH && seg.ack == self.snd_una && self.flight() > 0;
+        let third = self.dupacks >= DUP_THRESH - 1 && seg.ack == self.snd_una && self.flight() > 0;
         told || early || twice || third
     }
 

@@ -55,6 +55,17 @@ fn newreno_fast_retransmit_partial_and_full_acknowledgement() {
 }
 
 #[test]
+fn duplicate_acks_without_end() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    for _ in 0..1000 {
+        let _ = arrive(&mut tcb, T0, &cfg, ack(0));
+        sent(&mut tcb, T0, &cfg);
+    }
+    assert_eq!(arrive(&mut tcb, T0, &cfg, ack(10)).acked, 10_000);
+}
+
+#[test]
 fn what_is_no_duplicate_ack() {
     let cfg = plain();
     let mut tcb = in_flight(&cfg, 4);
