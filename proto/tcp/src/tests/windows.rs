@@ -210,3 +210,48 @@ fn super_segments_are_whole_but_the_last() {
     let cut: Vec<_> = emits.iter().map(|e| (e.offset, e.len, e.mss, e.flags.contains(Flags::PSH))).collect();
     assert_eq!(cut, [(0, 4000, 1000, false), (4000, 4000, 1000, false), (8000, 1500, 1000, true)]);
 }
+
+/// RFC 9293 section 3.7.4 (Nagle), and its stronger sibling.
+#[test]
+fn cork_holds_small_segments_until_it_is_taken_back() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    tcb.set_cork(true);
+    assert_eq!(tcb.send(T0, 300), 300);
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0], "nothing is in flight, and yet it waits");
+    assert_eq!(tcb.send(T0, 900), 900);
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000"]);
+    tcb.set_cork(false);
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 1000+200"]);
+}
+
+#[test]
+fn a_cork_that_is_forgotten_holds_for_a_timeout_only() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    tcb.set_cork(true);
+    assert_eq!(tcb.send(T0, 300), 300);
+    assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
+    let now = tcb.deadline();
+    assert!(now > T0 && now < Nanos::MAX);
+    let _ = tcb.timeout(now, &cfg, &mut records());
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 0+300"]);
+}
+
+#[test]
+fn the_user_timeout_is_of_one_connection() {
+    let cfg = Config { data_retries: 100, ..plain() };
+    let mut tcb = established(&cfg);
+    tcb.set_user_timeout(Some(ms(500)));
+    assert_eq!(tcb.send(T0, 300), 300);
+    sent(&mut tcb, T0, &cfg);
+    let (end, now) = loop {
+        let now = tcb.deadline();
+        if let Some(why) = tcb.timeout(now, &cfg, &mut records()).closed {
+            break (why, now);
+        }
+        sent(&mut tcb, now, &cfg);
+    };
+    assert_eq!(end, CloseReason::TimedOut);
+    assert!(now - T0 >= ms(499) && now - T0 <= ms(502), "{:?}", now - T0);
+}
