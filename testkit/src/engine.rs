@@ -103,7 +103,7 @@ impl Bench {
             listening: false,
             half: None,
             tcb: None,
-            records: Records::new(1),
+            records: Records::new(4),
             user: User::default(),
             queues: Queues::default(),
             sent: VecDeque::new(),

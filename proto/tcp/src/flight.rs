@@ -419,7 +419,8 @@ mod tests {
                     }
                     2 => {
                         f.resent(una, una + l, una + r, now);
-                        model[range].iter_mut().filter(|b| !b.sacked).for_each(|b| (b.lost, b.at) = (false, i as u64 + 1));
+                        let again = model[range].iter_mut().filter(|b| !b.sacked);
+                        again.for_each(|b| (b.lost, b.at) = (false, i as u64 + 1));
                     }
                     3 if n < 8 => {
                         let to = una + flight.min(n);

@@ -38,6 +38,11 @@ impl Records {
         self.spare.len()
     }
 
+    /// Whether more than half are not in use.
+    fn are_plenty(&self) -> bool {
+        self.spare.len() > self.limit / 2
+    }
+
     fn take(&mut self) -> Option<Box<Record>> {
         self.spare.pop()
     }
@@ -154,9 +159,9 @@ impl Tcb {
             record.calm_until = nxt;
             record.calm_rounds = record.calm_rounds.saturating_add(1);
         }
-        // A repair that has just ended may still turn out to have been needless.
-        let settled = record.calm_rounds >= CALM_ROUNDS || (una == nxt && record.undo.is_none());
-        if over || settled || (una == nxt && record.calm_rounds >= 2) {
+        // A repair that has just ended may still turn out to have been needless. That is worth a record only while there are many.
+        let doubtful = record.undo.is_some() && record.calm_rounds < 2 && records.are_plenty();
+        if over || record.calm_rounds >= CALM_ROUNDS || (una == nxt && !doubtful) {
             self.retire(records);
         }
     }

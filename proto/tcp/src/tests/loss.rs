@@ -374,3 +374,49 @@ fn one_loss_in_the_middle_is_repaired_without_a_timeout() {
         }
     }
 }
+
+/// Without records out-of-order data comes again and loss is found by duplicates; when there are some, each comes back.
+#[test]
+fn records_are_bounded_and_come_back() {
+    let cfg = with_sack();
+    let (mut a, mut b, mut pool) = (established(&cfg), established(&cfg), Records::new(1));
+    let early = seg(1000, 0, ACK, 1000);
+    assert_eq!(a.segment_arrives(T0, &cfg, &early, true, &mut pool).drop, None);
+    assert_eq!(b.segment_arrives(T0, &cfg, &early, true, &mut pool).drop, Some(crate::DropReason::OooFull));
+    assert_eq!(said(&mut b, T0, &cfg), ["ack 0 from 0"]);
+    assert_eq!(a.segment_arrives(T0, &cfg, &seg(0, 0, ACK, 1000), true, &mut pool).advanced, 2000);
+    assert_eq!(pool.available(), 1, "the gap is closed");
+    assert_eq!(b.segment_arrives(T0, &cfg, &early, true, &mut pool).drop, None);
+    assert!(b.abort().is_some());
+    b.retire(&mut pool);
+    assert_eq!(pool.available(), 1);
+}
+
+#[test]
+fn without_a_record_three_duplicates_with_blocks_still_tell() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    let mut none = Records::new(0);
+    for i in 2..5 {
+        let _ = tcb.segment_arrives(T0, &cfg, &sacking(ack(0), &[(1000, i * 1000)]), true, &mut none);
+    }
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again"], "RFC 6582");
+}
+
+/// RFC 5682: the second timeout of the same data is no longer in doubt, and a spurious first one gives everything back.
+#[test]
+fn a_spurious_timeout_is_undone() {
+    let cfg = Config { frto: true, ..plain() };
+    let mut tcb = in_flight(&cfg, 10);
+    assert!(tcb.send(T0, 5000) == 0, "the window is full");
+    let (cwnd, ssthresh, now) = (tcb.cwnd(), tcb.ssthresh(), tcb.deadline());
+    let mut pool = records();
+    let _ = tcb.timeout(now, &cfg, &mut pool);
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 0+1000 again"]);
+    let _ = tcb.segment_arrives(now, &cfg, &ack(1), true, &mut pool);
+    assert_eq!(tcb.send(now, 5000), 2000, "two new segments");
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 10000+1000", "data 11000+1000"]);
+    let _ = tcb.segment_arrives(now, &cfg, &ack(2), true, &mut pool);
+    assert_eq!((tcb.cwnd(), tcb.ssthresh()), (cwnd, ssthresh));
+    assert!(said(&mut tcb, now, &cfg).iter().all(|s| !s.contains("again")));
+}
