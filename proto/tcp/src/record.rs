@@ -136,6 +136,8 @@ impl Tcb {
             }
             record.rack.fack = self.snd_una;
             record.calm_until = self.snd_nxt;
+            // If a recovery is under way: as if it began now.
+            record.prr.flight = self.flight();
             self.record = Some(record);
             self.set(Bits::RECORD);
         }

@@ -114,9 +114,11 @@ impl Tcb {
         if told.dsack.is_some() {
             self.widen_reo_wnd();
         }
-        if self.phase == Phase::Loss || (self.phase == Phase::Recovery && una.lt(self.recover)) {
-            let reneged = acked > 0 && self.record.as_deref_mut().is_some_and(|r| r.flight.renege());
-            debug_assert!(!reneged || self.phase != Phase::Open);
+        if self.phase != Phase::Open
+            && acked > 0
+            && let Some(record) = self.record.as_deref_mut()
+        {
+            record.flight.renege();
         }
         if self.is_undone(seg, told, acked) {
             self.undo();

@@ -403,6 +403,22 @@ fn without_a_record_three_duplicates_with_blocks_still_tell() {
     assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again"], "RFC 6582");
 }
 
+/// A record that comes in the middle of a recovery does not open the window.
+#[test]
+fn a_record_in_the_middle_of_a_recovery() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    let mut none = Records::new(0);
+    for i in 2..5 {
+        let _ = tcb.segment_arrives(T0, &cfg, &sacking(ack(0), &[(1000, i * 1000)]), true, &mut none);
+    }
+    assert_eq!(said(&mut tcb, T0, &cfg), ["data 0+1000 again"]);
+    let _ = arrive(&mut tcb, T0 + ms(5), &cfg, sacking(ack(0), &[(1000, 6000)]));
+    assert!(tcb.cwnd() <= 10_000, "{}", tcb.cwnd());
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, ack(10));
+    assert_eq!((tcb.unacked(), tcb.cwnd()), (0, 5000));
+}
+
 /// RFC 5682: the second timeout of the same data is no longer in doubt, and a spurious first one gives everything back.
 #[test]
 fn a_spurious_timeout_is_undone() {
