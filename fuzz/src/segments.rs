@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use arbitrary::{Result, Unstructured};
-use tcp::{Config, HalfOpen, HalfOutcome, KeepAlive, Payload, State, SynCookies, Tcb};
+use tcp::{Config, Congestion, Ecn, HalfOpen, HalfOutcome, KeepAlive, Payload, Records, State, SynCookies, Tcb};
 use units::Nanos;
 use wire::tcp::{Flags, Options, SackBlocks, Segment, Timestamps};
 use wire::{Seq, Tuple};
@@ -29,6 +29,7 @@ struct World {
     cfg: Config,
     now: Nanos,
     tcb: Tcb,
+    records: Records,
     edge: Option<Seq>,
     /// Bytes in the send queue, as its owner counts them.
     queue: u64,
@@ -44,15 +45,20 @@ impl World {
             mss: bytes.int_in_range(0..=2000)?,
             rcv_wnd: bytes.int_in_range(1..=1 << 20)?,
             keepalive: bytes.arbitrary::<bool>()?.then_some(keepalive),
+            congestion: [Congestion::Cubic, Congestion::NewReno, Congestion::Dctcp][bytes.int_in_range(0..=2usize)?],
+            ecn: [Ecn::Off, Ecn::Accept, Ecn::On][bytes.int_in_range(0..=2usize)?],
+            nagle: bytes.arbitrary()?,
             ..Config::default()
         };
+        // None at all, one, enough.
+        let records = bytes.int_in_range(0..=2usize)?;
         let now = Nanos::from_secs(100);
         let (start, isn, opts): (u8, u32, _) = (bytes.arbitrary()?, bytes.arbitrary()?, options(bytes)?);
         let tcb = match start % 3 {
             0 => Tcb::connect(now, &cfg, Seq(isn)),
             n => accepted(now, &cfg, isn, opts, n == 1),
         };
-        Ok(World { cfg, now, tcb, edge: None, queue: 0 })
+        Ok(World { cfg, now, tcb, records: Records::new(records), edge: None, queue: 0 })
     }
 
     /// A number near one that the engine knows, most of the time.
@@ -98,7 +104,7 @@ impl World {
         let deadline = self.tcb.deadline();
         if deadline < Nanos(1 << 62) {
             self.now = self.now.max(deadline);
-            let _ = self.tcb.timeout(self.now, &self.cfg);
+            let _ = self.tcb.timeout(self.now, &self.cfg, &mut self.records);
             assert!(self.tcb.deadline() > self.now, "a deadline stands still");
         }
     }
@@ -135,6 +141,7 @@ impl World {
             wnd: bytes.arbitrary()?,
             // A packet has less than 64 KiB; super-segments are several.
             len: (bytes.arbitrary::<u32>()? >> (bytes.arbitrary::<u8>()? % 32)) % (1 << 20),
+            ce: bytes.arbitrary::<u8>()? > 200,
             opts,
         };
         let keep = bytes.arbitrary()?;
@@ -144,7 +151,7 @@ impl World {
 
     fn arrives(&mut self, seg: &Segment, keep: bool) {
         let (before, state) = (self.tcb.rcv_nxt(), self.tcb.state());
-        let out = self.tcb.segment_arrives(self.now, &self.cfg, seg, keep);
+        let out = self.tcb.segment_arrives(self.now, &self.cfg, seg, keep, &mut self.records);
         self.queue = self.queue.checked_sub(u64::from(out.acked)).expect("no more is acknowledged than was queued");
         match out.payload {
             Payload::None => assert_eq!(out.advanced, 0),
@@ -193,13 +200,14 @@ fn options(bytes: &mut Unstructured<'_>) -> Result<Options> {
 
 /// A connection that a well-behaved client opened, by way of an entry or of a cookie.
 fn accepted(now: Nanos, cfg: &Config, isn: u32, opts: Options, cookie: bool) -> Tcb {
-    let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, opts };
+    let syn = Segment { seq: Seq(isn), ack: Seq(0), flags: Flags::SYN, wnd: 5000, len: 0, ce: false, opts };
     let ack = |syn_ack: &tcp::Emit| Segment {
         seq: Seq(isn) + 1,
         ack: syn_ack.seq + 1,
         flags: Flags::ACK,
         wnd: 5000,
         len: 0,
+        ce: false,
         opts: Options {
             timestamps: syn_ack.opts.timestamps.map(|ts| Timestamps { val: ts.ecr, ecr: ts.val }),
             ..Options::NONE

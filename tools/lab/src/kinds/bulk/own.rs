@@ -41,7 +41,7 @@ pub(super) struct Seat {
 
 /// The engine of a client that takes part in ECN: what its connections ask for when they open.
 pub(super) fn ecn() -> tcp::Config {
-    tcp::Config::default()
+    tcp::Config { ecn: tcp::Ecn::On, ..tcp::Config::default() }
 }
 
 /// A transfer over a new connection to the server of `link`, by a dataplane on `nic` that lasts as long.
