@@ -495,8 +495,8 @@ fn on_the_wire(opts: &Options) -> Options {
 
 fn tuple() -> Tuple {
     Tuple {
-        local: subject::LOCAL,
-        remote: subject::REMOTE,
+        local: subject::LOCAL.into(),
+        remote: subject::REMOTE.into(),
         local_port: subject::LOCAL_PORT,
         remote_port: subject::REMOTE_PORT,
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::SysError;
@@ -231,48 +231,62 @@ pub fn delete(name: &str) -> Result<(), SysError> {
     done(Request::new("RTM_DELLINK", libc::RTM_DELLINK, 0).body(&ifinfo(index(name)?, 0, 0)), name)
 }
 
-/// Gives an interface an IPv4 address, its neighbours being all addresses with the same first `prefix` bits.
+/// An address as netlink wants it: family and bytes.
+fn family(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(ip) => (libc::AF_INET as u8, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (libc::AF_INET6 as u8, ip.octets().to_vec()),
+    }
+}
+
+/// Gives an interface an address, its neighbours being all addresses with the same first `prefix` bits. An IPv6 address can be used at
+/// once: nobody is asked whether it is taken (`nodad`).
 ///
 /// # Errors
-/// As [`up`]; `EEXIST` when it has it.
-pub fn add_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), SysError> {
+/// As [`up`]; `EEXIST` when it has it, `EACCES` or `EPERM` when IPv6 is off in this namespace.
+pub fn add_address(name: &str, address: impl Into<IpAddr>, prefix: u8) -> Result<(), SysError> {
+    let (family, bytes) = family(address.into());
     let [a, b, c, d] = index(name)?.to_ne_bytes();
     let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    let nodad = if bytes.len() == 16 { libc::IFA_F_NODAD as u8 } else { 0 };
     let request = Request::new("RTM_NEWADDR", libc::RTM_NEWADDR, flags)
-        .body(&[libc::AF_INET as u8, prefix, 0, 0, a, b, c, d]) // struct ifaddrmsg
-        .attr(libc::IFA_LOCAL, &address.octets())
-        .attr(libc::IFA_ADDRESS, &address.octets());
+        .body(&[family, prefix, nodad, 0, a, b, c, d]) // struct ifaddrmsg
+        .attr(libc::IFA_LOCAL, &bytes)
+        .attr(libc::IFA_ADDRESS, &bytes);
     done(request, name)
 }
 
-/// Makes the Ethernet address of a neighbour known for good, so that nobody asks by ARP; replaces what was known.
+/// Makes the Ethernet address of a neighbour known for good, so that nobody asks by ARP or NDP; replaces what was known.
 ///
 /// # Errors
 /// As [`up`].
-pub fn add_neighbour(name: &str, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), SysError> {
+pub fn add_neighbour(name: &str, address: impl Into<IpAddr>, mac: [u8; 6]) -> Result<(), SysError> {
     const NUD_PERMANENT: u8 = 0x80;
+    let (family, bytes) = family(address.into());
     let [a, b, c, d] = index(name)?.to_ne_bytes();
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
     let [s0, s1] = u16::from(NUD_PERMANENT).to_ne_bytes();
     let request = Request::new("RTM_NEWNEIGH", libc::RTM_NEWNEIGH, flags)
-        .body(&[libc::AF_INET as u8, 0, 0, 0, a, b, c, d, s0, s1, 0, 0]) // struct ndmsg
-        .attr(libc::NDA_DST, &address.octets())
+        .body(&[family, 0, 0, 0, a, b, c, d, s0, s1, 0, 0]) // struct ndmsg
+        .attr(libc::NDA_DST, &bytes)
         .attr(libc::NDA_LLADDR, &mac);
     done(request, name)
 }
 
-/// Sends packets for addresses with the same first `prefix` bits as `to` by way of `gateway`.
+/// Sends packets for addresses with the same first `prefix` bits as `to` by way of `gateway`, an address of the same family.
 ///
 /// # Errors
 /// As [`up`]; `ENETUNREACH` when the gateway is not a neighbour's address.
-pub fn add_route(to: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> Result<(), SysError> {
+pub fn add_route(to: impl Into<IpAddr>, prefix: u8, gateway: impl Into<IpAddr>) -> Result<(), SysError> {
+    let to = to.into();
+    let ((family, bytes), (_, gateway)) = (family(to), family(gateway.into()));
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
     let (table, by, scope, unicast) =
         (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
     let request = Request::new("RTM_NEWROUTE", libc::RTM_NEWROUTE, flags)
-        .body(&[libc::AF_INET as u8, prefix, 0, 0, table, by, scope, unicast, 0, 0, 0, 0]) // struct rtmsg
-        .attr(libc::RTA_DST, &to.octets())
-        .attr(libc::RTA_GATEWAY, &gateway.octets());
+        .body(&[family, prefix, 0, 0, table, by, scope, unicast, 0, 0, 0, 0]) // struct rtmsg
+        .attr(libc::RTA_DST, &bytes)
+        .attr(libc::RTA_GATEWAY, &gateway);
     done(request, &format!("{to}/{prefix}"))
 }
 
@@ -326,7 +340,7 @@ pub fn add_port(name: &str, bridge: &str) -> Result<(), SysError> {
 mod tests {
     use super::*;
     use crate::netns;
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
     #[test]
     fn unsound_names_are_refused() {
@@ -363,6 +377,13 @@ mod tests {
             assert_eq!((seen.mtu, seen.mac, &*seen.kind, seen.up), (1400, [2, 0, 0, 0, 0, 1], "veth", true));
             add_neighbour("a0", other, [2, 0, 0, 0, 0, 2]).unwrap();
             add_route(Ipv4Addr::new(198, 19, 0, 0), 16, other).unwrap();
+            if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+                let six = |n: u128| Ipv6Addr::from_bits(0x2001_0002 << 96 | n);
+                add_address("a0", six(1), 64).unwrap();
+                add_neighbour("a0", six(2), [2, 0, 0, 0, 0, 2]).unwrap();
+                add_route(six(1 << 64), 64, six(2)).unwrap();
+                assert!(UdpSocket::bind((six(1), 0)).is_ok(), "it can be used at once");
+            }
             let sender = UdpSocket::bind((address, 0)).unwrap();
             let receiver = std::thread::spawn(move || {
                 netns::enter(&far).unwrap();

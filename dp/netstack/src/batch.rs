@@ -5,7 +5,7 @@
 
 use abi::{Code, Cookie, Dead, Event, Handle, Peer, RxRef, Syscall, TxRange};
 use mem::{Mbuf, MbufQueue};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use wire::Tuple;
 
 /// The syscalls that one connection's handlers can make in a batch, on average over the batch; more are refused.
@@ -109,8 +109,8 @@ impl Entry {
 
 pub(crate) fn peer_of(t: &Tuple) -> Peer {
     Peer {
-        remote: SocketAddr::V4(SocketAddrV4::new(t.remote, t.remote_port)),
-        local: SocketAddr::V4(SocketAddrV4::new(t.local, t.local_port)),
+        remote: SocketAddr::new(t.remote.into(), t.remote_port),
+        local: SocketAddr::new(t.local.into(), t.local_port),
     }
 }
 

@@ -1,4 +1,4 @@
-use wire::{Ipv4Addr, Mac};
+use wire::{Addr, Ipv4Addr, Ipv6Addr, Mac};
 
 /// How many buffers each core reserves at start.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +19,30 @@ impl Default for PoolSizes {
     }
 }
 
+/// An address of ours, and how many bits of it are its network's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// The address.
+    pub address: Addr,
+    /// The length of its network's prefix.
+    pub prefix: u8,
+}
+
 /// What a stack is told at start. One value serves all cores of a dataplane.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
     /// Our hardware address.
     pub mac: Mac,
-    /// Our address.
-    pub ip: Ipv4Addr,
-    /// The length of our network's prefix.
-    pub prefix: u8,
-    /// The next hop to addresses outside of the prefix; without it they are unreachable.
+    /// Our addresses, of either family: 254 at most. Where one is IPv6, there is a link-local one as well.
+    pub addresses: Vec<Network>,
+    /// The next hop to IPv4 addresses outside of our networks; without it they are unreachable.
     pub gateway: Option<Ipv4Addr>,
-    /// The TCP engine's parameters.
+    /// The next hop to IPv6 addresses outside of our networks.
+    ///
+    /// Deviation: it is configured; router advertisements are not heeded (RFC 4861 section 6.3.4), for whoever is on the link could
+    /// send them (RFC 6104).
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// The TCP engine's parameters. Its segment size is IPv4's; IPv6's is 20 less, for its header is longer.
     pub tcp: tcp::Config,
     /// Connections at most, half-open ones not counted, over all cores.
     pub max_conns: usize,
@@ -50,12 +62,12 @@ pub struct StackConfig {
 
 impl StackConfig {
     /// A configuration with the defaults of everything but the addresses.
-    pub fn new(mac: Mac, ip: Ipv4Addr, prefix: u8) -> StackConfig {
+    pub fn new(mac: Mac, ip: impl Into<Addr>, prefix: u8) -> StackConfig {
         StackConfig {
             mac,
-            ip,
-            prefix,
+            addresses: vec![Network { address: ip.into(), prefix }],
             gateway: None,
+            gateway_v6: None,
             tcp: tcp::Config::default(),
             max_conns: 16 * 1024,
             backlog: 4096,
@@ -67,51 +79,10 @@ impl StackConfig {
         }
     }
 
-    /// The addresses as the data path wants them.
-    pub(crate) fn network(&self) -> Network {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let broadcast = if self.prefix < 31 { self.ip.to_bits() | !mask } else { u32::MAX };
-        Network { ip: self.ip.to_bits(), mask, broadcast }
-    }
-}
-
-/// Our place in the network, worked out once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
-    ip: u32,
-    mask: u32,
-    broadcast: u32,
-}
-
-impl Network {
-    /// Whether `ip` is on our network.
-    #[inline]
-    pub(crate) fn on_link(&self, ip: Ipv4Addr) -> bool {
-        (ip.to_bits() ^ self.ip) & self.mask == 0
-    }
-
-    /// Whether `ip` can be a peer (RFC 1122 section 3.2.1.3): no host sends from, and nobody sends to, ourselves, a
-    /// broadcast address, 0.0.0.0/8, 127.0.0.0/8, multicast and what lies above.
-    #[inline]
-    pub(crate) fn is_host(&self, ip: Ipv4Addr) -> bool {
-        let (n, first) = (ip.to_bits(), ip.to_bits() >> 24);
-        n != self.ip && n != self.broadcast && (1..224).contains(&first) && first != 127
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_told_from_addresses_that_nobody_may_use() {
-        let c = StackConfig::new(Mac::ZERO, Ipv4Addr::new(198, 18, 0, 2), 24).network();
-        for bad in
-            [[198, 18, 0, 2], [198, 18, 0, 255], [255, 255, 255, 255], [224, 0, 0, 1], [0, 0, 0, 1], [127, 0, 0, 1]]
-        {
-            assert!(!c.is_host(bad.into()), "{bad:?}");
-        }
-        assert!(c.is_host([198, 18, 0, 1].into()) && c.is_host([10, 0, 0, 255].into()));
-        assert!(c.on_link([198, 18, 0, 77].into()) && !c.on_link([198, 18, 1, 2].into()));
+    /// One more address.
+    #[must_use]
+    pub fn with_address(mut self, ip: impl Into<Addr>, prefix: u8) -> StackConfig {
+        self.addresses.push(Network { address: ip.into(), prefix });
+        self
     }
 }

@@ -7,8 +7,8 @@ use shuffle::{Phase, Step};
 use tcp::Tcb;
 use units::Nanos;
 use wheel::TimerId;
-use wire::Tuple;
 
+use crate::addresses::Ends;
 use crate::batch::Pending;
 
 /// How far the application is with a connection.
@@ -32,7 +32,7 @@ pub(crate) enum Owner {
 pub(crate) struct Conn {
     /// The engine; `None` when the slot is free or the connection has ended but the application has not been told.
     pub(crate) tcb: Option<Tcb>,
-    pub(crate) tuple: Tuple,
+    pub(crate) ends: Ends,
     pub(crate) phase: Phase,
     pub(crate) owner: Owner,
     /// What the application has to be told.
@@ -66,14 +66,27 @@ pub(crate) struct Conn {
     pub(crate) next_free: u32,
     /// The armed timer, and the instant it was armed for: it may fire early, never late.
     pub(crate) timer: Option<(TimerId, Nanos)>,
-    pub(crate) app_deadline: Option<Nanos>,
+    /// The application's deadline, or [`Nanos::ZERO`]: see [`Conn::app_deadline`].
+    pub(crate) app_deadline: Nanos,
 }
 
 impl Conn {
     /// When something is due: the engine's deadline or the application's.
     pub(crate) fn deadline(&self) -> Nanos {
         let engine = self.tcb.as_ref().map_or(Nanos::MAX, Tcb::deadline);
-        engine.min(self.app_deadline.unwrap_or(Nanos::MAX))
+        engine.min(self.app_deadline().unwrap_or(Nanos::MAX))
+    }
+
+    /// When the application wants to be told of the time.
+    #[inline]
+    pub(crate) fn app_deadline(&self) -> Option<Nanos> {
+        (self.app_deadline != Nanos::ZERO).then_some(self.app_deadline)
+    }
+
+    /// Sets or clears the application's deadline. None is kept as zero, which says it in half the space.
+    #[inline]
+    pub(crate) fn set_app_deadline(&mut self, at: Option<Nanos>) {
+        self.app_deadline = at.map_or(Nanos::ZERO, |at| at.max(Nanos(1)));
     }
 
     /// Bytes that a sendv would be admitted now: whole segments while others are in flight, for the odd end of a window would

@@ -28,18 +28,26 @@ reasons! {
     NotOurMac = "not_our_mac",
     /// An EtherType that we do not speak.
     EtherType = "ethertype",
-    /// IPv4 header checksum, or a transport checksum, is wrong.
+    /// An IPv4 header's checksum, or a transport checksum, is wrong.
     Checksum = "checksum",
     /// Destination address is not ours.
     NotOurAddress = "not_our_address",
-    /// Source address is one that no host may use: ours, broadcast, multicast, zero (RFC 1122 section 3.2.1.3).
+    /// Source address is one that no host may use: ours, broadcast, multicast, zero (RFC 1122 section 3.2.1.3); over IPv6 an IPv4-mapped one.
     BadSource = "bad_source",
-    /// A fragment: not reassembled.
+    /// A fragment: there already, or of a datagram that was refused (RFC 5722) or had to make room.
     Fragment = "fragment",
-    /// An IP protocol that we do not speak.
+    /// A fragment whose others did not come in time.
+    ReassemblyTime = "reassembly_time",
+    /// IPv6 extension headers that we do not accept.
+    ExtensionHeaders = "extension_headers",
+    /// An IP protocol that we do not speak: the sender is told.
     Protocol = "protocol",
     /// An ICMP message that asks nothing of us.
     Icmp = "icmp",
+    /// An ICMP error about a packet that was none of ours.
+    IcmpForged = "icmp_forged",
+    /// Neighbour discovery: not from this link, not asked for, or not for us.
+    Ndp = "ndp",
     /// An ARP packet that we did not ask for and that does not ask for us.
     ArpUnsolicited = "arp_unsolicited",
     /// No listener and no connection: answered with RST where the RFC says so.

@@ -6,8 +6,8 @@ use abi::{Code, Handle};
 use mem::{Chunk, Depot};
 use units::{FLOW_GROUPS, FlowGroupId};
 use wheel::TimerId;
-use wire::Tuple;
 
+use crate::addresses::Ends;
 use crate::conn::{Conn, Owner};
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::half_open::HalfTable;
@@ -116,15 +116,15 @@ impl FlowGroup {
     }
 
     #[inline]
-    pub(crate) fn hash(&self, t: &Tuple) -> u64 {
-        self.key.hash(t)
+    pub(crate) fn hash(&self, e: &Ends) -> u64 {
+        self.key.hash(e)
     }
 
     #[inline]
-    pub(crate) fn find(&self, hash: u64, t: &Tuple) -> Option<Found> {
+    pub(crate) fn find(&self, hash: u64, e: &Ends) -> Option<Found> {
         let slot = self.table.find(hash, |s| match s & HALF {
-            0 => self.conn(s).is_some_and(|c| c.tuple == *t),
-            _ => self.halves.get(s & !HALF).is_some_and(|h| h.tuple == *t),
+            0 => self.conn(s).is_some_and(|c| c.ends == *e),
+            _ => self.halves.get(s & !HALF).is_some_and(|h| h.ends == *e),
         })?;
         Some(if slot & HALF == 0 { Found::Conn(slot) } else { Found::Half(slot & !HALF) })
     }
@@ -139,8 +139,8 @@ impl FlowGroup {
         Some(&mut self.chunks.get_mut(slot as usize / CHUNK)?[slot as usize % CHUNK])
     }
 
-    /// A fresh slot for `tuple`, entered in the table; `None` when the group or the depot is exhausted.
-    pub(crate) fn insert_conn(&mut self, hash: u64, tuple: Tuple) -> Option<u32> {
+    /// A fresh slot for a flow, entered in the table; `None` when the group or the depot is exhausted.
+    pub(crate) fn insert_conn(&mut self, hash: u64, ends: Ends) -> Option<u32> {
         if self.live >= self.limit {
             return None;
         }
@@ -155,7 +155,7 @@ impl FlowGroup {
         let next = conn.next_free;
         // The queue of dirty connections may still name the slot.
         let Conn { generation, dirty, .. } = *conn;
-        *conn = Conn { tuple, generation, dirty, ..Conn::default() };
+        *conn = Conn { ends, generation, dirty, ..Conn::default() };
         self.free = next;
         self.live += 1;
         Some(slot)
@@ -182,8 +182,8 @@ impl FlowGroup {
 
     /// Takes the tuple out of the table, so that it may be used again; the slot stays until [`FlowGroup::free_conn`].
     pub(crate) fn unlist_conn(&mut self, slot: u32) {
-        if let Some(tuple) = self.conn(slot).map(|c| c.tuple) {
-            self.unlist(slot, self.hash(&tuple));
+        if let Some(ends) = self.conn(slot).map(|c| c.ends) {
+            self.unlist(slot, self.hash(&ends));
         }
     }
 
@@ -200,11 +200,11 @@ impl FlowGroup {
     }
 
     /// Adds a half-open entry; `None` when the backlog is full.
-    pub(crate) fn insert_half(&mut self, hash: u64, tuple: Tuple, half: tcp::HalfOpen) -> Option<u32> {
+    pub(crate) fn insert_half(&mut self, hash: u64, ends: Ends, half: tcp::HalfOpen) -> Option<u32> {
         if !self.halves.has_room() {
             return None;
         }
-        let slot = self.halves.insert(tuple, hash, half)?;
+        let slot = self.halves.insert(ends, hash, half)?;
         if self.table.insert(hash, slot | HALF) {
             return Some(slot);
         }
@@ -237,7 +237,7 @@ impl FlowGroup {
     fn unlist(&mut self, id: u32, hash: u64) {
         let FlowGroup { table, chunks, halves, key, .. } = self;
         table.remove(hash, id, |s| match s & HALF {
-            0 => chunks.get(s as usize / CHUNK).map_or(0, |c| key.hash(&c[s as usize % CHUNK].tuple)),
+            0 => chunks.get(s as usize / CHUNK).map_or(0, |c| key.hash(&c[s as usize % CHUNK].ends)),
             _ => halves.get(s & !HALF).map_or(0, |h| h.hash),
         });
     }

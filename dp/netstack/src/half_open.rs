@@ -2,11 +2,12 @@
 
 use tcp::HalfOpen;
 use wheel::TimerId;
-use wire::Tuple;
+
+use crate::addresses::Ends;
 
 /// A SYN that we answered.
 pub(crate) struct Half {
-    pub(crate) tuple: Tuple,
+    pub(crate) ends: Ends,
     pub(crate) hash: u64,
     pub(crate) half: HalfOpen,
     /// Its armed timer: it must not outlive the entry, or handshakes would use up the wheel.
@@ -35,10 +36,10 @@ impl HalfTable {
     }
 
     /// Adds an entry; `None` when all are in use.
-    pub(crate) fn insert(&mut self, tuple: Tuple, hash: u64, half: HalfOpen) -> Option<u32> {
+    pub(crate) fn insert(&mut self, ends: Ends, hash: u64, half: HalfOpen) -> Option<u32> {
         let slot = self.free.pop()?;
         self.generation = self.generation.wrapping_add(1);
-        self.slots[slot as usize] = Some(Half { tuple, hash, half, timer: None, generation: self.generation });
+        self.slots[slot as usize] = Some(Half { ends, hash, half, timer: None, generation: self.generation });
         Some(slot)
     }
 

@@ -1,7 +1,7 @@
 //! The network layer of one core: frames in, connections served, frames out.
 //!
 //! ```text
-//!   NIC queue ─ rx.rs ─┬─ arp.rs  icmp in rx.rs
+//!   NIC queue ─ rx.rs ─┬─ neighbours.rs ndp.rs   icmp.rs path_mtu.rs   fragments.rs
 //!                      ├─ udp.rs
 //!                      └─ tcp_in.rs ── FlowGroup { FlowTable, half-open entries, Conn }   flow_group.rs flow_table.rs conn.rs
 //!                                          │  ready list                     ▲
@@ -18,15 +18,20 @@
 //! anything that allocates after construction, but for the slabs of connections that grow with their number.
 #![forbid(unsafe_code)]
 
-mod arp;
+mod addresses;
 mod batch;
 mod config;
 mod conn;
 mod drop_reason;
 mod flow_group;
 mod flow_table;
+mod fragments;
 mod half_open;
+mod icmp;
 mod metrics;
+mod ndp;
+mod neighbours;
+mod path_mtu;
 mod ports;
 mod rx;
 mod shared;
@@ -39,7 +44,7 @@ mod tx;
 mod udp;
 
 pub use batch::{Batch, Datagram, Entry, Pending};
-pub use config::{PoolSizes, StackConfig};
+pub use config::{Network, PoolSizes, StackConfig};
 pub use drop_reason::DropReason;
 pub use flow_group::CONN_BYTES;
 pub use metrics::Metrics;

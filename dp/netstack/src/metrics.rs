@@ -61,6 +61,18 @@ metrics! {
     icmp_echo,
     /// ARP requests answered.
     arp_replies,
+    /// Neighbour solicitations answered.
+    ndp_replies,
+    /// ICMP errors sent.
+    icmp_errors_out,
+    /// ICMP errors heard about packets that were ours.
+    icmp_errors_in,
+    /// Reports that made a path's MTU smaller.
+    path_mtu_lowered,
+    /// Datagrams put together from fragments.
+    reassembled,
+    /// Fragments sent.
+    fragments_out,
     /// Turns that found something to do.
     turns_busy,
     /// Batches given to the application.
@@ -102,6 +114,11 @@ impl Metrics {
     #[inline]
     pub fn drop_frame(&self, why: DropReason) {
         self.drops[why as usize].inc();
+    }
+
+    /// Counts several dropped frames.
+    pub(crate) fn drop_frames(&self, why: DropReason, n: u64) {
+        self.drops[why as usize].add(n);
     }
 
     /// How many frames were dropped for this reason.

@@ -1,10 +1,9 @@
 //! Active opens: a source port whose replies come to this core (thesis section 2.3.3; section 5 of the design).
 
-use wire::Tuple;
-
 use nic::Queue;
 use units::FlowGroupId;
 
+use crate::addresses::Ends;
 use crate::stack::Stack;
 
 /// The dynamic ports (RFC 6335 section 6, from where Linux begins too).
@@ -14,18 +13,18 @@ const COUNT: u16 = 28232;
 const TRIES: usize = 4096;
 
 impl<Q: Queue> Stack<Q> {
-    /// Completes `tuple` with a local port that is free and whose flow group this core owns.
-    pub(crate) fn free_port(&mut self, mut tuple: Tuple) -> Option<(Tuple, FlowGroupId)> {
+    /// Completes `ends` with a local port that is free and whose flow group this core owns.
+    pub(crate) fn free_port(&mut self, mut ends: Ends) -> Option<(Ends, FlowGroupId)> {
         for _ in 0..TRIES {
             self.next_port = self.next_port.wrapping_add(1);
-            tuple.local_port = FIRST + self.next_port % COUNT;
-            let group = self.shared.flow_group(&tuple);
+            ends.local_port = FIRST + self.next_port % COUNT;
+            let group = self.shared.flow_group(&self.shared.addresses.tuple(&ends));
             if self.shared.owner(group) != self.core {
                 continue;
             }
             let Some(g) = self.groups.get(group) else { continue };
-            if g.find(g.hash(&tuple), &tuple).is_none() {
-                return Some((tuple, group));
+            if g.find(g.hash(&ends), &ends).is_none() {
+                return Some((ends, group));
             }
         }
         None

@@ -9,14 +9,17 @@ use mem::{Depot, MemError};
 use nic::RxFrame;
 use tcp::{IsnKey, SynCookies};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId};
-use wire::Tuple;
+use wire::{Addr, Tuple};
 
-use crate::arp::ArpTable;
-use crate::config::{Network, StackConfig};
+use crate::addresses::Addresses;
+use crate::config::StackConfig;
 use crate::conn::Conn;
 use crate::flow_table::FlowKey;
 use crate::metrics::Metrics;
+use crate::neighbours::Neighbours;
 
+/// By how much IPv6's header is longer than IPv4's.
+const LONGER: u16 = (wire::ipv6::HEADER - wire::ipv4::HEADER) as u16;
 /// Frames that may wait for their owner.
 const INBOX: usize = 1024;
 /// Messages that background threads may have waiting at one core.
@@ -65,9 +68,11 @@ type WakeFn = Box<dyn Fn(CoreId) + Send + Sync>;
 /// The common ground of the stacks of one dataplane.
 pub struct Shared {
     pub(crate) config: StackConfig,
-    pub(crate) network: Network,
+    pub(crate) addresses: Addresses,
+    /// The engine's parameters for IPv6.
+    tcp_v6: tcp::Config,
     owners: [AtomicU16; FLOW_GROUPS],
-    pub(crate) arp: ArpTable,
+    pub(crate) neighbours: Neighbours,
     inboxes: Box<[Inbox]>,
     metrics: Box<[Arc<Metrics>]>,
     flow_group: FlowGroupFn,
@@ -95,7 +100,7 @@ impl Shared {
         let key = |n: usize| std::array::from_fn(|i| secret[16 * n + i]);
         Ok(Shared {
             owners: std::array::from_fn(|g| AtomicU16::new((g % cores) as u16)),
-            arp: ArpTable::new(),
+            neighbours: Neighbours::new(),
             inboxes: (0..cores)
                 .map(|_| Inbox {
                     frames: ArrayQueue::new(INBOX),
@@ -113,7 +118,8 @@ impl Shared {
             flow_key: FlowKey::new(key(2)),
             // Each group's last chunk may be part empty.
             depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK)?,
-            network: config.network(),
+            addresses: Addresses::new(&config),
+            tcp_v6: tcp::Config { mss: config.tcp.mss.saturating_sub(LONGER), ..config.tcp.clone() },
             config,
         })
     }
@@ -121,6 +127,12 @@ impl Shared {
     /// The configuration of all stacks.
     pub fn config(&self) -> &StackConfig {
         &self.config
+    }
+
+    /// The engine's parameters for connections with `peer`.
+    #[inline]
+    pub(crate) fn tcp(&self, peer: &Addr) -> &tcp::Config {
+        if peer.is_v4() { &self.config.tcp } else { &self.tcp_v6 }
     }
 
     /// The core whose network layer owns the flow group.

@@ -13,6 +13,8 @@ use wheel::Wheel;
 use crate::batch::{Batch, Datagram, Entry, Pending};
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
+use crate::fragments::Fragments;
+use crate::icmp::Bucket;
 use crate::metrics::Metrics;
 use crate::shared::{MAIL, Shared};
 use crate::slips::Slips;
@@ -23,7 +25,9 @@ use crate::tx::Link;
 const DATAGRAMS: usize = 512;
 /// Room for data in a receive buffer, and in the big and the small ones.
 const MBUF: u32 = 2048;
-const SPILL: u32 = 64 * 1024;
+const SPILL: u32 = 64 * 1024 + 64;
+/// Large buffers without large receive: for datagrams that came in fragments.
+const FEW_SPILLS: u32 = 4;
 const SMALL: u32 = 256;
 
 /// What a pass did.
@@ -65,8 +69,8 @@ pub struct Stack<Q> {
     /// Transmit buffers whose bytes were acknowledged, to go home with the next pass.
     pub(crate) freed: MbufQueue,
     pub(crate) next_port: u16,
-    /// Before this instant no further ICMP error is sent.
-    pub(crate) next_icmp_error: Nanos,
+    pub(crate) fragments: Fragments,
+    pub(crate) bucket: Bucket,
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
     /// The latest instant that anybody brought along.
@@ -82,7 +86,11 @@ impl<Q: Queue> Stack<Q> {
         let c = shared.config();
         let pools = RxPools {
             mbufs: Pool::new(Room::Received, c.pools.rx, MBUF)?,
-            spills: Pool::new(Room::Received, if nic.caps().large_rx { c.pools.spill.max(2) } else { 1 }, SPILL)?,
+            spills: Pool::new(
+                Room::Received,
+                if nic.caps().large_rx { c.pools.spill.max(2) } else { c.pools.spill.clamp(1, FEW_SPILLS) },
+                SPILL,
+            )?,
         };
         let small = Pool::new(Room::Received, c.pools.small, SMALL)?;
         // Twice the mean and some: flows are spread by a keyed hash, but never quite evenly.
@@ -109,7 +117,8 @@ impl<Q: Queue> Stack<Q> {
             mail_swap: Vec::with_capacity(MAIL),
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,
-            next_icmp_error: Nanos::ZERO,
+            fragments: Fragments::new(c.pools.rx as usize),
+            bucket: Bucket::new(),
             cookies_until: Nanos::ZERO,
             now: Nanos::ZERO,
             small,
@@ -221,7 +230,7 @@ impl<Q: Queue> Stack<Q> {
                 promised: window,
                 unacked: conn.tx.bytes(),
                 sent: std::mem::take(&mut conn.sent),
-                tuple: conn.tuple,
+                tuple: self.shared.addresses.tuple(&conn.ends),
             };
             conn.pending.remove(if knocking { Pending::KNOCK | Pending::DEAD } else { Pending::ALL });
             if conn.owner == Owner::Connecting && conn.dead.is_none() {
@@ -315,15 +324,15 @@ impl<Q: Queue> Stack<Q> {
         let Some(conn) = groups.conn_mut(id) else { return };
         conn.dirty = false;
         let Some(tcb) = conn.tcb.as_mut() else { return };
-        let max = link.max_payload(tcb.mss());
+        let (max, cfg) = (link.max_payload(tcb.mss()), shared.tcp(&conn.ends.remote));
         if conn.owed > 0 {
             conn.owed -= tcb.send(now, conn.owed);
         }
-        while let Some(emit) = tcb.poll_transmit(now, &shared.config.tcp, max) {
+        while let Some(emit) = tcb.poll_transmit(now, cfg, max) {
             if emit.rexmit {
                 metrics.tcp_retransmits.inc();
             }
-            link.tcp(now, &conn.tuple, &emit, &conn.tx);
+            link.tcp(now, &conn.ends, &emit, &conn.tx);
         }
         self.arm(id);
     }

@@ -8,8 +8,9 @@ use nic::Queue;
 use shuffle::{Phase, Step};
 use tcp::{Arrival, CloseReason, Tcb};
 use units::{FLOW_GROUPS, FlowGroupId, Nanos};
-use wire::Tuple;
+use wire::{Addr, Tuple};
 
+use crate::addresses::Ends;
 use crate::batch::{Batch, Pending};
 use crate::conn::Owner;
 use crate::flow_group::ConnId;
@@ -112,7 +113,7 @@ impl<Q: Queue> Stack<Q> {
             }
             Syscall::Timer { handle, deadline } => {
                 let (id, conn) = self.groups.named(handle)?;
-                conn.app_deadline = (deadline != Nanos::MAX).then_some(deadline);
+                conn.set_app_deadline((deadline != Nanos::MAX).then_some(deadline));
                 self.arm(id);
                 Ok(0)
             }
@@ -126,16 +127,18 @@ impl<Q: Queue> Stack<Q> {
     }
 
     fn connect(&mut self, now: Nanos, cookie: Cookie, dst: SocketAddr) -> Result<u32, Code> {
-        let SocketAddr::V4(dst) = dst else { return Err(Code::NotSupported) };
-        if dst.port() == 0 || !self.shared.network.is_host(*dst.ip()) {
+        let remote = Addr::from(dst.ip());
+        let local = self.shared.addresses.source_for(&remote).ok_or(Code::NotSupported)?;
+        if dst.port() == 0 || !self.shared.addresses.is_host(&remote) {
             return Err(Code::Invalid);
         }
-        let wanted = Tuple { local: self.shared.config.ip, remote: *dst.ip(), local_port: 0, remote_port: dst.port() };
-        let (tuple, group) = self.free_port(wanted).ok_or(Code::NoMem)?;
-        let hash = self.shared.flow_key.hash(&tuple);
+        let wanted = Ends { remote, remote_port: dst.port(), local_port: 0, local };
+        let (ends, group) = self.free_port(wanted).ok_or(Code::NoMem)?;
+        let hash = self.shared.flow_key.hash(&ends);
+        let tuple = self.shared.addresses.tuple(&ends);
         let (isn, offset) = (self.shared.isn.isn(now, &tuple), self.shared.isn.ts_offset(&tuple));
-        let tcb = Tcb::connect_with_ts_offset(now, &self.shared.config.tcp, isn, offset);
-        let id = self.new_conn(group, hash, tuple, tcb, Owner::Connecting).ok_or(Code::NoMem)?;
+        let tcb = Tcb::connect_with_ts_offset(now, self.shared.tcp(&remote), isn, offset);
+        let id = self.new_conn(group, hash, ends, tcb, Owner::Connecting).ok_or(Code::NoMem)?;
         if let Some(conn) = self.groups.conn_mut(id) {
             conn.cookie = cookie;
         }
@@ -209,7 +212,7 @@ impl<Q: Queue> Stack<Q> {
         // What the engine still lacks of the promised bytes comes before the FIN: its window may have shrunk since the promise.
         tcb.send_last(std::mem::take(&mut conn.owed));
         let from = tcb.rcv_nxt();
-        let arrival = how(tcb, now, &shared.config.tcp);
+        let arrival = how(tcb, now, shared.tcp(&conn.ends.remote));
         self.apply(id, &arrival, from, MbufQueue::new(), now);
         Ok(0)
     }
@@ -220,7 +223,7 @@ impl<Q: Queue> Stack<Q> {
         conn.owner = Owner::Gone;
         if let Some(reset) = conn.tcb.as_mut().and_then(Tcb::abort) {
             metrics.tcp_resets_out.inc();
-            link.tcp(now, &conn.tuple, &reset, &MbufQueue::new());
+            link.tcp(now, &conn.ends, &reset, &MbufQueue::new());
         }
         self.conn_ended(id, CloseReason::Aborted);
         Ok(0)
@@ -231,21 +234,22 @@ impl<Q: Queue> Stack<Q> {
         for buffer in slots(&mut batch.sg, sg)? {
             queue.push_back(buffer.take().ok_or(Code::Fault)?);
         }
-        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (peer.local, peer.remote) else {
-            return Err(Code::NotSupported);
-        };
-        let tuple = Tuple {
-            local: self.shared.config.ip,
-            remote: *remote.ip(),
-            local_port: local.port(),
-            remote_port: remote.port(),
-        };
-        let allowed =
-            self.shared.serves_udp(local.port()) && remote.port() != 0 && self.shared.network.is_host(*remote.ip());
+        let allowed = self.shared.serves_udp(peer.local.port()) && peer.remote.port() != 0;
+        let tuple = self.udp_ends(peer).filter(|_| allowed);
         let bytes = queue.bytes();
-        let sent = allowed && self.udp_send(now, &tuple, &queue);
+        let sent = tuple.is_some_and(|tuple| self.udp_send(now, &tuple, &queue));
         self.freed.append(&mut queue);
         if sent { Ok(bytes) } else { Err(Code::Invalid) }
+    }
+
+    /// The flow of a datagram to be sent: from the address that it is said to come from, if that is ours, else from the one that suits.
+    fn udp_ends(&self, peer: Peer) -> Option<Tuple> {
+        let (local, remote) = (Addr::from(peer.local.ip()), Addr::from(peer.remote.ip()));
+        let all = &self.shared.addresses;
+        let ours = all.find(&local).filter(|_| local.is_v4() == remote.is_v4());
+        let local = all.addr(ours.or_else(|| all.source_for(&remote))?);
+        let flow = Tuple { local, remote, local_port: peer.local.port(), remote_port: peer.remote.port() };
+        all.is_host(&remote).then_some(flow)
     }
 
     /// Moves a small remainder out of its receive buffer.

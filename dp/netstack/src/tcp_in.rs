@@ -6,10 +6,11 @@ use nic::{Queue, RxFrame};
 use shuffle::Phase;
 use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, State, Tcb};
 use units::{FlowGroupId, Nanos};
+use wire::Seq;
 use wire::tcp::{Flags, Segment};
-use wire::{Seq, Tuple};
 
 use crate::DropReason;
+use crate::addresses::Ends;
 use crate::batch::Pending;
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, Found};
@@ -50,28 +51,28 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         mut frame: RxFrame,
         packet: &Packet,
-        tuple: Tuple,
+        ends: Ends,
         group: FlowGroupId,
         now: Nanos,
     ) -> Result<(), DropReason> {
         let header = wire::tcp::Header::parse(&frame.head[packet.at..])?;
         if !frame.csum_ok {
             let pieces = std::iter::once(&frame.head[packet.at..]).chain(frame.rest.iter().map(|m| &m[..]));
-            if !wire::tcp::checksum_ok(packet.ip.src, packet.ip.dst, pieces) {
+            if !wire::tcp::checksum_ok(packet.src, packet.dst, pieces) {
                 return Err(DropReason::Checksum);
             }
         }
         frame.head.trim_front(packet.at + usize::from(header.header_len));
         let mut payload = std::mem::take(&mut frame.rest);
         payload.push_front(frame.head);
-        let seg = Segment { ce: packet.ip.ecn == wire::ipv4::CE, ..Segment::of(&header, payload.bytes()) };
+        let seg = Segment { ce: packet.ecn == wire::ipv4::CE, ..Segment::of(&header, payload.bytes()) };
 
         let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
-        let hash = g.hash(&tuple);
-        match g.find(hash, &tuple) {
-            Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, tuple, hash, now),
+        let hash = g.hash(&ends);
+        match g.find(hash, &ends) {
+            Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, ends, hash, now),
             Some(Found::Half(slot)) => self.half_segment(group, slot, &seg, payload, now),
-            None => self.stray_segment(group, hash, tuple, &seg, payload, now),
+            None => self.stray_segment(group, hash, ends, &seg, payload, now),
         }
     }
 
@@ -83,7 +84,7 @@ impl<Q: Queue> Stack<Q> {
         id: ConnId,
         seg: &Segment,
         payload: MbufQueue,
-        tuple: Tuple,
+        ends: Ends,
         hash: u64,
         now: Nanos,
     ) -> Result<(), DropReason> {
@@ -98,11 +99,11 @@ impl<Q: Queue> Stack<Q> {
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.segment_arrives(now, &shared.config.tcp, seg, !short, records);
+        let arrival = tcb.segment_arrives(now, shared.tcp(&ends.remote), seg, !short, records);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
             // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
             self.conn_ended(id, CloseReason::Normal);
-            return self.stray_segment(id.group(), hash, tuple, seg, payload, now);
+            return self.stray_segment(id.group(), hash, ends, seg, payload, now);
         }
         self.apply(id, &arrival, from, payload, now);
         arrival.drop.map_or(Ok(()), |why| Err(why.into()))
@@ -136,7 +137,7 @@ impl<Q: Queue> Stack<Q> {
             if reply.flags.contains(Flags::RST) {
                 metrics.tcp_resets_out.inc();
             }
-            link.tcp(now, &conn.tuple, reply, &MbufQueue::new());
+            link.tcp(now, &conn.ends, reply, &MbufQueue::new());
         }
         if news != Pending::NONE && conn.tell(news) {
             ready.push_back(id);
@@ -144,11 +145,15 @@ impl<Q: Queue> Stack<Q> {
         if conn.soil() {
             dirty.push_back(id);
         }
+        let opened = arrival.events.contains(Events::CONNECTED).then_some(conn.ends.remote);
         let waits = conn.owner == Owner::Gone && conn.tcb.as_ref().is_some_and(|t| t.state() == State::TimeWait);
         if let Some(why) = arrival.closed {
             self.conn_ended(id, why);
         } else if waits && let Some(g) = groups.get_mut(id.group()) {
             g.note_time_wait(id.slot());
+        }
+        if let Some(mtu) = opened.and_then(|remote| self.link.paths.mtu(&remote, now)) {
+            self.heed_path(id, mtu, now);
         }
     }
 
@@ -157,29 +162,38 @@ impl<Q: Queue> Stack<Q> {
         let Some(conn) = groups.conn_mut(id) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.timeout(now, &shared.config.tcp, records);
+        let arrival = tcb.timeout(now, shared.tcp(&conn.ends.remote), records);
+        if let Some(mtu) = tcb.black_hole().then(|| narrower(conn)).flatten() {
+            self.metrics.path_mtu_lowered.inc();
+            self.heed_path(id, mtu, now);
+        }
         self.apply(id, &arrival, from, MbufQueue::new(), now);
     }
 
     /// TCP has done with a connection: its tuple is free again; the application is told if it still has it.
     pub(crate) fn conn_ended(&mut self, id: ConnId, why: CloseReason) {
+        self.conn_died(id, dead(why));
+    }
+
+    /// As [`Stack::conn_ended`], for reasons that TCP does not know.
+    pub(crate) fn conn_died(&mut self, id: ConnId, why: Dead) {
         let Stack { groups, wheel, freed, records, .. } = self;
         let Some(g) = groups.get_mut(id.group()) else { return };
         let Some(conn) = g.conn_mut(id.slot()) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         tcb.retire(records);
         conn.tcb = None;
-        conn.app_deadline = None;
+        conn.set_app_deadline(None);
         freed.append(&mut conn.tx);
         conn.out_of_order = MbufQueue::new();
         if let Some((timer, _)) = conn.timer.take() {
             wheel.cancel(timer);
         }
-        if matches!(why, CloseReason::Reset | CloseReason::TimedOut | CloseReason::Aborted) {
+        if matches!(why, Dead::Reset | Dead::TimedOut | Dead::Local) {
             conn.rx = MbufQueue::new();
             conn.pending.remove(Pending::RECV);
         }
-        conn.dead = Some(dead(why));
+        conn.dead = Some(why);
         let news = if conn.owner == Owner::Connecting { Pending::CONNECTED | Pending::DEAD } else { Pending::DEAD };
         let forgotten = conn.owner == Owner::Gone && conn.phase == Phase::Idle;
         g.unlist_conn(id.slot());
@@ -203,14 +217,14 @@ impl<Q: Queue> Stack<Q> {
         let Stack { groups, shared, link, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let Some(entry) = g.halves.get_mut(slot) else { return Err(DropReason::TcpHandshake) };
-        let (tuple, hash) = (entry.tuple, entry.hash);
-        match entry.half.segment_arrives(now, &shared.config.tcp, seg) {
+        let (ends, hash) = (entry.ends, entry.hash);
+        match entry.half.segment_arrives(now, shared.tcp(&ends.remote), seg) {
             HalfOutcome::Established(tcb) => {
                 self.forget_half(group, slot);
-                self.established(group, hash, tuple, tcb, seg, payload, now)
+                self.established(group, hash, ends, tcb, seg, payload, now)
             }
             HalfOutcome::Reply(answer) => {
-                link.tcp(now, &tuple, &answer, &MbufQueue::new());
+                link.tcp(now, &ends, &answer, &MbufQueue::new());
                 Ok(())
             }
             HalfOutcome::Drop(why) => Err(why.into()),
@@ -227,35 +241,38 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        tuple: Tuple,
+        ends: Ends,
         tcb: Tcb,
         seg: &Segment,
         payload: MbufQueue,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let Some(id) = self.new_conn(group, hash, tuple, tcb, Owner::Knocking) else {
+        let Some(id) = self.new_conn(group, hash, ends, tcb, Owner::Knocking) else {
             // The peer believes to be connected: it is told.
-            self.refuse(&tuple, seg, now);
+            self.refuse(&ends, seg, now);
             return Err(DropReason::NoConn);
         };
         self.metrics.tcp_accepts.inc();
+        if let Some(mtu) = self.link.paths.mtu(&ends.remote, now) {
+            self.heed_path(id, mtu, now);
+        }
         self.tell(id, Pending::KNOCK);
-        self.conn_segment(id, seg, payload, tuple, hash, now)
+        self.conn_segment(id, seg, payload, ends, hash, now)
     }
 
     pub(crate) fn new_conn(
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        tuple: Tuple,
+        ends: Ends,
         tcb: Tcb,
         owner: Owner,
     ) -> Option<ConnId> {
-        let mut slot = self.groups.get_mut(group)?.insert_conn(hash, tuple);
+        let mut slot = self.groups.get_mut(group)?.insert_conn(hash, ends);
         if slot.is_none() {
             let oldest = self.groups.get_mut(group)?.oldest_time_wait()?;
             self.conn_ended(ConnId::new(group, oldest), CloseReason::Normal);
-            slot = self.groups.get_mut(group)?.insert_conn(hash, tuple);
+            slot = self.groups.get_mut(group)?.insert_conn(hash, ends);
         }
         let (slot, g) = (slot?, self.groups.get_mut(group)?);
         let conn = g.conn_mut(slot)?;
@@ -269,29 +286,30 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        tuple: Tuple,
+        ends: Ends,
         seg: &Segment,
         payload: MbufQueue,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        if self.shared.listens(tuple.local_port) && !seg.flags.contains(Flags::RST) {
+        if self.shared.listens(ends.local_port) && !seg.flags.contains(Flags::RST) {
             if !seg.flags.contains(Flags::ACK) {
                 let only_syn = seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::FIN);
                 return if only_syn {
-                    self.syn_arrives(group, hash, tuple, seg, now)
+                    self.syn_arrives(group, hash, ends, seg, now)
                 } else {
                     Err(DropReason::TcpHandshake)
                 };
             }
             if now < self.cookies_until
                 && !seg.flags.contains(Flags::SYN)
-                && let Some(tcb) = self.shared.cookies.check(now, &self.shared.config.tcp, &tuple, seg)
+                && let tuple = self.shared.addresses.tuple(&ends)
+                && let Some(tcb) = self.shared.cookies.check(now, self.shared.tcp(&ends.remote), &tuple, seg)
             {
                 self.metrics.syn_cookies_in.inc();
-                return self.established(group, hash, tuple, tcb, seg, payload, now);
+                return self.established(group, hash, ends, tcb, seg, payload, now);
             }
         }
-        self.refuse(&tuple, seg, now);
+        self.refuse(&ends, seg, now);
         Err(DropReason::NoPort)
     }
 
@@ -299,33 +317,43 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        tuple: Tuple,
+        ends: Ends,
         seg: &Segment,
         now: Nanos,
     ) -> Result<(), DropReason> {
         let Stack { groups, shared, link, cookies_until, metrics, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
+        let (tuple, cfg) = (shared.addresses.tuple(&ends), shared.tcp(&ends.remote));
         if !g.halves.has_room() {
             *cookies_until = now + COOKIE_LIFE;
-            let syn_ack = shared.cookies.make(now, &shared.config.tcp, &tuple, seg);
-            link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
+            let syn_ack = shared.cookies.make(now, cfg, &tuple, seg);
+            link.tcp(now, &ends, &syn_ack, &MbufQueue::new());
             metrics.syn_cookies_out.inc();
             return Ok(());
         }
         let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
-        let (half, syn_ack) = HalfOpen::syn_arrives_with_ts_offset(now, &shared.config.tcp, isn, offset, seg);
-        let Some(slot) = g.insert_half(hash, tuple, half) else { return Err(DropReason::NoConn) };
-        link.tcp(now, &tuple, &syn_ack, &MbufQueue::new());
+        let (half, syn_ack) = HalfOpen::syn_arrives_with_ts_offset(now, cfg, isn, offset, seg);
+        let Some(slot) = g.insert_half(hash, ends, half) else { return Err(DropReason::NoConn) };
+        link.tcp(now, &ends, &syn_ack, &MbufQueue::new());
         self.arm_half(group, slot);
         Ok(())
     }
 
-    fn refuse(&mut self, tuple: &Tuple, seg: &Segment, now: Nanos) {
+    fn refuse(&mut self, ends: &Ends, seg: &Segment, now: Nanos) {
         if let Some(reset) = tcp::reset_reply(seg) {
             self.metrics.tcp_resets_out.inc();
-            self.link.tcp(now, tuple, &reset, &MbufQueue::new());
+            self.link.tcp(now, ends, &reset, &MbufQueue::new());
         }
     }
+}
+
+/// The MTU to try on a path that may swallow large packets without a word: one that nearly every path carries (RFC 8899 section 5.1.2's
+/// BASE_PLPMTU, as IPv6 guarantees it). Who sends smaller packets already does not send smaller ones: the peer is gone, then.
+#[cold]
+fn narrower(conn: &Conn) -> Option<u16> {
+    let ip = if conn.ends.remote.is_v4() { wire::ipv4::HEADER } else { wire::ipv6::HEADER };
+    let fits = wire::ipv6::MIN_MTU - (ip + wire::tcp::HEADER) as u16;
+    (conn.tcb.as_ref()?.mss() > fits).then_some(wire::ipv6::MIN_MTU)
 }
 
 /// Frees `n` acknowledged bytes from the head of a send queue.

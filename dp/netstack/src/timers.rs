@@ -60,7 +60,10 @@ impl<Q: Queue> Stack<Q> {
         }
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(now, most.min(due.capacity()), &mut |token| due.push(token));
-        self.timers_due = self.wheel.next_deadline().unwrap_or(Nanos::MAX);
+        if self.fragments.table.deadline() <= now {
+            self.expire_fragments(now);
+        }
+        self.timers_due = self.wheel.next_deadline().unwrap_or(Nanos::MAX).min(self.fragments.table.deadline());
         let n = due.len();
         for token in due.drain(..) {
             if token & HALF == 0 {
@@ -77,9 +80,9 @@ impl<Q: Queue> Stack<Q> {
         let id = ConnId::new(handle.group(), handle.slot());
         let Some(conn) = self.groups.conn_mut(id).filter(|c| c.generation == handle.generation()) else { return };
         conn.timer = None;
-        let app_due = conn.app_deadline.is_some_and(|d| d <= now);
+        let app_due = conn.app_deadline().is_some_and(|d| d <= now);
         if app_due {
-            conn.app_deadline = None;
+            conn.set_app_deadline(None);
         }
         let engine_due = conn.tcb.as_ref().is_some_and(|t| t.deadline() <= now);
         if app_due {
@@ -98,11 +101,11 @@ impl<Q: Queue> Stack<Q> {
         let Stack { groups, link, shared, .. } = self;
         let Some(g) = groups.get_mut(group) else { return };
         let Some(entry) = g.halves.get_mut(slot).filter(|h| h.generation == handle.generation()) else { return };
-        let Half { tuple, half, timer, .. } = entry;
+        let Half { ends, half, timer, .. } = entry;
         *timer = None;
         if half.deadline() <= now {
-            match half.timeout(now, &shared.config.tcp) {
-                Some(syn_ack) => link.tcp(now, tuple, &syn_ack, &mem::MbufQueue::new()),
+            match half.timeout(now, shared.tcp(&ends.remote)) {
+                Some(syn_ack) => link.tcp(now, ends, &syn_ack, &mem::MbufQueue::new()),
                 None => return self.forget_half(group, slot),
             }
         }

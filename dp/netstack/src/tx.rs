@@ -9,29 +9,34 @@ use tcp::Emit;
 use units::{CoreId, Nanos};
 use wire::checksum::Sum;
 use wire::tcp::CHECKSUM_OFFSET;
-use wire::{Ipv4Addr, Mac, Tuple, arp, ethernet, ipv4};
+use wire::{Addr, Mac, Tuple, arp, ethernet, ipv4, ipv6, ndp};
 
 use crate::DropReason;
+use crate::addresses::Ends;
 use crate::metrics::Metrics;
+use crate::path_mtu::PathMtus;
 use crate::shared::Shared;
 
-/// The headers before TCP's.
-const TCP_AT: usize = ethernet::HEADER + ipv4::HEADER;
+/// Where the transport header begins in the array that headers are built in: IPv6's lies at its front, IPv4's begins 20 bytes later.
+const TRANSPORT_AT: usize = ethernet::HEADER + ipv6::HEADER;
+const V4_AT: usize = ipv6::HEADER - ipv4::HEADER;
 /// Room for all headers.
-const HEAD: usize = TCP_AT + wire::tcp::MAX_HEADER;
+const HEAD: usize = TRANSPORT_AT + wire::tcp::MAX_HEADER;
 /// Pieces of payload that a frame of one segment, or a super-frame, gathers; one of more pieces is copied together first.
 const FEW: usize = 4;
 const MANY: usize = 40;
-/// The largest payload of a super-frame: an IPv4 packet with its headers must stay below 64 KiB.
+/// The largest payload of a super-frame: a packet with its headers must stay below 64 KiB.
 const SUPER: u32 = 0xffff - (HEAD - ethernet::HEADER) as u32;
-/// Frames that may wait for the answer to an ARP question.
+/// The largest packet without its IP header.
+const PACKET: usize = u16::MAX as usize;
+/// Frames that may wait for the answer to an ARP or NDP question.
 const PARKED: usize = 256;
 /// How long they wait.
 const PARK_FOR: Nanos = Nanos::from_secs(3);
 
 /// A frame that waits for its next hop's hardware address (RFC 1122 section 2.3.2.2: at least the last one is kept).
 struct Parked {
-    hop: Ipv4Addr,
+    hop: Addr,
     since: Nanos,
     frame: Mbuf,
 }
@@ -46,10 +51,14 @@ pub(crate) struct Link<Q> {
     backlog: MbufQueue,
     parked: Vec<Parked>,
     /// The last next hop found, and when.
-    resolved: (Ipv4Addr, Nanos, Mac),
-    /// Where payloads of too many pieces are copied together.
+    resolved: (Addr, Nanos, Mac),
+    /// Where payloads of too many pieces are copied together, and packets are made that are not TCP's.
     joined: Box<[u8]>,
-    ident: u16,
+    /// What paths carry.
+    pub(crate) paths: PathMtus,
+    core: CoreId,
+    /// The identification of IPv4 packets, and of packets that are cut.
+    ident: u32,
     tso: bool,
     tx_csum: bool,
 }
@@ -64,8 +73,10 @@ impl<Q: Queue> Link<Q> {
             shared,
             backlog: MbufQueue::new(),
             parked: Vec::with_capacity(PARKED),
-            resolved: (Ipv4Addr::UNSPECIFIED, Nanos::MAX, Mac::ZERO),
-            joined: vec![0; SUPER as usize].into_boxed_slice(),
+            resolved: (Addr::UNSPECIFIED, Nanos::MAX, Mac::ZERO),
+            joined: vec![0; PACKET].into_boxed_slice(),
+            paths: PathMtus::new(),
+            core,
             ident: 0,
             tso,
             tx_csum,
@@ -89,21 +100,22 @@ impl<Q: Queue> Link<Q> {
 
     /// Sends a TCP segment: headers from `e`, payload from `queue` at `e.offset`.
     #[inline]
-    pub(crate) fn tcp(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
+    pub(crate) fn tcp(&mut self, now: Nanos, ends: &Ends, e: &Emit, queue: &MbufQueue) {
         if e.len <= u32::from(e.mss) {
-            self.tcp_frame::<FEW>(now, t, e, queue)
+            self.tcp_frame::<FEW>(now, ends, e, queue)
         } else {
-            self.tcp_frame::<MANY>(now, t, e, queue)
+            self.tcp_frame::<MANY>(now, ends, e, queue)
         }
     }
 
-    fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, t: &Tuple, e: &Emit, queue: &MbufQueue) {
-        let hop = self.next_hop(t.remote);
+    fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, ends: &Ends, e: &Emit, queue: &MbufQueue) {
+        let Tuple { local, remote, local_port, remote_port } = self.shared.addresses.tuple(ends);
+        let hop = self.shared.addresses.next_hop(&remote);
         let mac = self.resolve(hop, now);
         let mut head = [0u8; HEAD];
         let tcp_len = wire::tcp::Header {
-            src_port: t.local_port,
-            dst_port: t.remote_port,
+            src_port: local_port,
+            dst_port: remote_port,
             seq: e.seq,
             ack: e.ack,
             flags: e.flags,
@@ -112,13 +124,14 @@ impl<Q: Queue> Link<Q> {
             options: e.opts,
             header_len: 0,
         }
-        .emit(&mut head[TCP_AT..]);
+        .emit(&mut head[TRANSPORT_AT..]);
         let len = tcp_len as u32 + e.len;
-        self.ip_header(&mut head, t.local, t.remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
+        let start = self.ip_header(&mut head, &local, &remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
         if e.ect {
-            ipv4::set_ect(&mut head[ethernet::HEADER..]);
+            let packet = &mut head[start + ethernet::HEADER..];
+            if remote.is_v4() { ipv4::set_ect(packet) } else { ipv6::set_ect(packet) }
         }
-        let head_len = TCP_AT + tcp_len;
+        let head_len = TRANSPORT_AT + tcp_len;
 
         let mut pieces = [IoSlice::new(&[]); PIECES];
         let n = gather(queue, e.offset, e.len, &mut pieces).unwrap_or_else(|| {
@@ -129,34 +142,103 @@ impl<Q: Queue> Link<Q> {
         });
         let payload = &pieces[..n];
 
-        let mut sum = Sum::pseudo_v4(t.local, t.remote, ipv4::TCP, len);
-        let field = TCP_AT + CHECKSUM_OFFSET;
+        let mut sum = Sum::pseudo(&local, &remote, ipv4::TCP, len);
+        let field = TRANSPORT_AT + CHECKSUM_OFFSET;
         let csum = if self.tx_csum {
             head[field..field + 2].copy_from_slice(&sum.fold().to_be_bytes());
-            Some(CsumStart { start: TCP_AT as u16, offset: CHECKSUM_OFFSET as u16 })
+            Some(CsumStart { start: (TRANSPORT_AT - start) as u16, offset: CHECKSUM_OFFSET as u16 })
         } else {
-            sum.add_bytes(&head[TCP_AT..head_len]);
+            sum.add_bytes(&head[TRANSPORT_AT..head_len]);
             for piece in payload {
                 sum.add_bytes(piece);
             }
             head[field..field + 2].copy_from_slice(&sum.finish().to_be_bytes());
             None
         };
-        let gso = (e.len > u32::from(e.mss)).then_some(Gso { mss: e.mss, hdr_len: head_len as u16, v6: false });
-        let frame = TxFrame { head: &head[..head_len], payload, csum, gso };
+        let cut = Gso { mss: e.mss, hdr_len: (head_len - start) as u16, v6: start != V4_AT };
+        let gso = (e.len > u32::from(e.mss)).then_some(cut);
+        let frame = TxFrame { head: &head[start..head_len], payload, csum, gso };
         match mac {
             Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
             None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
         }
     }
 
-    /// Sends a small packet of one piece: what comes after the IP header.
-    pub(crate) fn ip(&mut self, now: Nanos, t: &Tuple, protocol: u8, packet: &[u8]) {
-        let hop = self.next_hop(t.remote);
+    /// Sends a packet that `fill` makes: the `len` bytes after the IP header. It is cut into fragments if the path carries no more
+    /// (RFC 791 section 3.2; RFC 8200 section 4.5, for which only the sender may cut). At most 65535 bytes.
+    pub(crate) fn packet(
+        &mut self,
+        now: Nanos,
+        src: &Addr,
+        dst: &Addr,
+        protocol: u8,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        let mut joined = std::mem::take(&mut self.joined);
+        if let Some(packet) = joined.get_mut(..len) {
+            fill(packet);
+            let link = self.nic.caps().mtu;
+            let mtu = usize::from(self.paths.mtu(dst, now).map_or(link, |path| path.min(link)));
+            let v4 = src.is_v4();
+            if len + if v4 { ipv4::HEADER } else { ipv6::HEADER } <= mtu {
+                self.whole(now, src, dst, protocol, packet);
+            } else {
+                let room = if v4 { mtu - ipv4::HEADER } else { mtu - ipv6::HEADER - ipv6::FRAGMENT_HEADER };
+                self.pieces(now, src, dst, protocol, packet, (room & !7).max(8));
+            }
+        }
+        self.joined = joined;
+    }
+
+    fn whole(&mut self, now: Nanos, src: &Addr, dst: &Addr, protocol: u8, packet: &[u8]) {
+        let hop = self.shared.addresses.next_hop(dst);
         let mac = self.resolve(hop, now);
         let mut head = [0u8; HEAD];
-        self.ip_header(&mut head, t.local, t.remote, protocol, packet.len() as u16, mac.unwrap_or(Mac::ZERO));
-        let frame = TxFrame { head: &head[..TCP_AT], payload: &[IoSlice::new(packet)], csum: None, gso: None };
+        let start = self.ip_header(&mut head, src, dst, protocol, packet.len() as u16, mac.unwrap_or(Mac::ZERO));
+        self.small(now, hop, mac, &head[start..TRANSPORT_AT], packet);
+    }
+
+    /// A packet in pieces of `room` bytes.
+    #[cold]
+    fn pieces(&mut self, now: Nanos, src: &Addr, dst: &Addr, protocol: u8, packet: &[u8], room: usize) {
+        let hop = self.shared.addresses.next_hop(dst);
+        let mac = self.resolve(hop, now);
+        let ours = self.shared.config().mac;
+        let id = self.fragment_id(src, dst);
+        let count = packet.len().div_ceil(room);
+        for (i, piece) in packet.chunks(room).enumerate() {
+            let (offset, more) = ((i * room) as u16, i + 1 < count);
+            let mut head = [0u8; TRANSPORT_AT + ipv6::FRAGMENT_HEADER];
+            let mut eth = ethernet::Header { dst: mac.unwrap_or(Mac::ZERO), src: ours, ethertype: ethernet::IPV4 };
+            let n = if let (Some(src), Some(dst)) = (src.to_v4(), dst.to_v4()) {
+                let n = eth.emit(&mut head);
+                let ip = ipv4::Header::new(src, dst, protocol, piece.len() as u16);
+                let ip = ipv4::Header { id: id as u16, df: false, mf: more, frag_offset: offset, ..ip };
+                n + ip.emit(&mut head[n..])
+            } else {
+                eth.ethertype = ethernet::IPV6;
+                let n = eth.emit(&mut head);
+                let len = (ipv6::FRAGMENT_HEADER + piece.len()) as u16;
+                let n = n + ipv6::Header::new(*src, *dst, ipv6::FRAGMENT, len).emit(&mut head[n..]);
+                n + ipv6::emit_fragment(&mut head[n..], protocol, offset, more, id)
+            };
+            self.metrics.fragments_out.inc();
+            self.small(now, hop, mac, &head[..n], piece);
+        }
+    }
+
+    /// What names the pieces of a packet. Nobody but the receiver can tell the next one (RFC 7739 section 5.2): it starts at a place that
+    /// depends on both ends and the core.
+    fn fragment_id(&mut self, src: &Addr, dst: &Addr) -> u32 {
+        self.ident = self.ident.wrapping_add(1);
+        let names = Tuple { local: *src, remote: *dst, local_port: self.core.0, remote_port: 0 };
+        self.shared.isn.ts_offset(&names).wrapping_add(self.ident)
+    }
+
+    /// A frame of headers and one piece.
+    fn small(&mut self, now: Nanos, hop: Addr, mac: Option<Mac>, head: &[u8], piece: &[u8]) {
+        let frame = TxFrame { head, payload: &[IoSlice::new(piece)], csum: None, gso: None };
         match mac {
             Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
             None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
@@ -171,13 +253,38 @@ impl<Q: Queue> Link<Q> {
         transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame);
     }
 
-    /// Asks for `ip`'s hardware address if nobody has for a second.
-    pub(crate) fn ask(&mut self, ip: Ipv4Addr, now: Nanos) {
-        if self.shared.arp.ask(ip, now) {
-            let c = self.shared.config();
-            let question = arp::Packet::request(c.mac, c.ip, ip);
-            self.arp(&question);
+    /// Sends a message of neighbour discovery to a station.
+    pub(crate) fn ndp(&mut self, message: &ndp::Message, src: &Addr, dst: &Addr, to: Mac) {
+        let mut frame = [0u8; TRANSPORT_AT + ndp::MESSAGE];
+        let len = message.emit(src, dst, &mut frame[TRANSPORT_AT..]);
+        let eth = ethernet::Header { dst: to, src: self.shared.config().mac, ethertype: ethernet::IPV6 };
+        let n = eth.emit(&mut frame);
+        let ip = ipv6::Header { hop_limit: ndp::HOP_LIMIT, ..ipv6::Header::new(*src, *dst, ipv6::ICMP, len as u16) };
+        ip.emit(&mut frame[n..]);
+        let frame = TxFrame { head: &frame[..TRANSPORT_AT + len], payload: &[], csum: None, gso: None };
+        transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame);
+    }
+
+    /// Asks for `hop`'s hardware address if nobody has for a second: everybody by ARP, its group by NDP, or itself where it is `known`
+    /// (RFC 4861 section 7.3.3).
+    #[cold]
+    pub(crate) fn ask(&mut self, hop: Addr, known: Option<Mac>, now: Nanos) {
+        if !self.shared.neighbours.ask(hop, now) {
+            return;
         }
+        let c = self.shared.config();
+        let all = &self.shared.addresses;
+        let Some(src) = all.source_for(&hop).map(|id| all.addr(id)) else { return };
+        if let (Some(ours), Some(target)) = (src.to_v4(), hop.to_v4()) {
+            let question = arp::Packet::request(c.mac, ours, target);
+            return self.arp(&question);
+        }
+        let question = ndp::Message::Solicitation { target: hop, mac: Some(c.mac) };
+        let (dst, to) = match known {
+            Some(mac) => (hop, mac),
+            None => (hop.solicited_node(), Mac::of_group(&hop.solicited_node())),
+        };
+        self.ndp(&question, &src, &dst, to);
     }
 
     /// Sends what waited for room, then what waited for an address, and rings the doorbell.
@@ -214,37 +321,41 @@ impl<Q: Queue> Link<Q> {
         }
     }
 
-    fn next_hop(&self, ip: Ipv4Addr) -> Ipv4Addr {
-        if self.shared.network.on_link(ip) { ip } else { self.shared.config.gateway.unwrap_or(ip) }
-    }
-
     /// The hop's hardware address. Remembered while `now` stands still: a turn asks the table once.
     #[inline]
-    fn resolve(&mut self, hop: Ipv4Addr, now: Nanos) -> Option<Mac> {
+    fn resolve(&mut self, hop: Addr, now: Nanos) -> Option<Mac> {
         match self.resolved {
             (last, at, mac) if last == hop && at == now => Some(mac),
             _ => self.look_up(hop, now),
         }
     }
 
-    fn look_up(&mut self, hop: Ipv4Addr, now: Nanos) -> Option<Mac> {
-        let r = self.shared.arp.lookup(hop, now);
+    fn look_up(&mut self, hop: Addr, now: Nanos) -> Option<Mac> {
+        let r = self.shared.neighbours.lookup(hop, now);
         if let Some(mac) = r.mac {
             self.resolved = (hop, now, mac);
         }
         if r.ask {
-            self.ask(hop, now);
+            self.ask(hop, r.mac, now);
         }
         r.mac
     }
 
-    fn ip_header(&mut self, head: &mut [u8; HEAD], src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u16, mac: Mac) {
+    /// Writes the headers of `len` bytes before them; answers where the frame begins.
+    #[inline(always)]
+    fn ip_header(&mut self, head: &mut [u8; HEAD], src: &Addr, dst: &Addr, protocol: u8, len: u16, mac: Mac) -> usize {
         let ours = self.shared.config().mac;
-        ethernet::Header { dst: mac, src: ours, ethertype: ethernet::IPV4 }.emit(&mut head[..]);
+        let (Some(src4), Some(dst4)) = (src.to_v4(), dst.to_v4()) else {
+            let n = ethernet::Header { dst: mac, src: ours, ethertype: ethernet::IPV6 }.emit(&mut head[..]);
+            ipv6::Header::new(*src, *dst, protocol, len).emit(&mut head[n..]);
+            return 0;
+        };
+        ethernet::Header { dst: mac, src: ours, ethertype: ethernet::IPV4 }.emit(&mut head[V4_AT..]);
         self.ident = self.ident.wrapping_add(1);
-        let mut ip = ipv4::Header::new(src, dst, protocol, len);
-        ip.id = self.ident;
-        ip.emit(&mut head[ethernet::HEADER..]);
+        let mut ip = ipv4::Header::new(src4, dst4, protocol, len);
+        ip.id = self.ident as u16;
+        ip.emit(&mut head[V4_AT + ethernet::HEADER..]);
+        V4_AT
     }
 }
 
@@ -266,14 +377,7 @@ fn transmit<Q: Queue>(
 
 /// Keeps a copy of a frame until its next hop is known.
 #[cold]
-fn park(
-    parked: &mut Vec<Parked>,
-    pools: &mut RxPools,
-    metrics: &Metrics,
-    hop: Ipv4Addr,
-    frame: &TxFrame<'_>,
-    now: Nanos,
-) {
+fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, hop: Addr, frame: &TxFrame<'_>, now: Nanos) {
     let room = parked.len() < PARKED;
     match room.then(|| copy(pools, frame)).flatten() {
         Some(frame) => parked.push(Parked { hop, since: now, frame }),

@@ -3,83 +3,63 @@
 use mem::MbufQueue;
 use nic::{Queue, RxFrame};
 use units::Nanos;
-use wire::{Tuple, ethernet, icmp, ipv4, udp};
+use wire::{Tuple, ipv4, udp};
 
 use crate::DropReason;
+use crate::addresses::Ends;
 use crate::batch::Datagram;
+use crate::icmp::Complaint;
 use crate::rx::Packet;
 use crate::stack::Stack;
 
-/// The least span between two ICMP errors of a core.
-const ICMP_ERROR_EVERY: Nanos = Nanos::from_millis(1);
-/// How much of the offending packet an ICMP error shows: with headers no more than 576 bytes (RFC 1812 section 4.3.2.3).
-const ICMP_ORIGINAL: usize = 576 - ipv4::HEADER - icmp::HEADER;
-/// The largest payload that goes out in one frame.
-const MAX_PAYLOAD: usize = 1500 - ipv4::HEADER - udp::HEADER;
+/// The largest payload of a datagram: what IPv4's total length, or IPv6's payload length, leaves.
+const MAX_V4: usize = u16::MAX as usize - ipv4::HEADER - udp::HEADER;
+const MAX_V6: usize = u16::MAX as usize - udp::HEADER;
 
 impl<Q: Queue> Stack<Q> {
     pub(crate) fn udp_arrives(
         &mut self,
-        frame: RxFrame,
+        mut frame: RxFrame,
         packet: &Packet,
-        tuple: Tuple,
+        ends: &Ends,
         now: Nanos,
     ) -> Result<(), DropReason> {
         if !frame.rest.is_empty() {
             return Err(DropReason::Malformed);
         }
-        let mut payload = frame.head;
-        let (header, data) = udp::parse(&payload[packet.at..])?;
-        if !frame.csum_ok && !header.checksum_ok(packet.ip.src, packet.ip.dst, data) {
+        let (header, data) = udp::parse(&frame.head[packet.at..])?;
+        if !frame.csum_ok && !header.checksum_ok(packet.src, packet.dst, data) {
             return Err(DropReason::Checksum);
         }
-        if !self.shared.serves_udp(tuple.local_port) {
-            self.unreachable(&payload, tuple, now);
+        if !self.shared.serves_udp(ends.local_port) {
+            self.complain(&frame, packet, Complaint::Port, now);
             return Err(DropReason::UdpNoPort);
         }
         if self.datagrams.len() == self.datagrams.capacity() {
             return Err(DropReason::UdpFull);
         }
         let len = data.len();
-        payload.trim_front(packet.at + udp::HEADER);
-        payload.truncate(len);
-        self.datagrams.push_back(Datagram { tuple, payload });
+        frame.head.trim_front(packet.at + udp::HEADER);
+        frame.head.truncate(len);
+        let tuple = self.shared.addresses.tuple(ends);
+        self.datagrams.push_back(Datagram { tuple, payload: frame.head });
         self.metrics.udp_in.inc();
         Ok(())
     }
 
-    /// Tells the sender that nobody serves the port (RFC 1122 section 4.1.3.1), at most once per millisecond
-    /// (section 3.2.2 asks not to be lavish).
-    #[cold]
-    fn unreachable(&mut self, frame: &[u8], tuple: Tuple, now: Nanos) {
-        if now < self.next_icmp_error {
-            return;
-        }
-        self.next_icmp_error = now + ICMP_ERROR_EVERY;
-        let packet = &frame[ethernet::HEADER..];
-        let original = &packet[..packet.len().min(ICMP_ORIGINAL)];
-        let message = icmp::Message::Unreachable { why: icmp::Unreachable::Port, original };
-        let mut answer = [0u8; icmp::HEADER + ICMP_ORIGINAL];
-        let len = message.emit(&mut answer);
-        self.link.ip(now, &tuple, ipv4::ICMP, &answer[..len]);
-    }
-
-    /// Sends `payload` as one datagram; false when it does not fit one.
+    /// Sends `payload` as one datagram, in fragments if the path asks for it; false when it does not fit one.
     pub(crate) fn udp_send(&mut self, now: Nanos, tuple: &Tuple, payload: &MbufQueue) -> bool {
-        let len = payload.bytes() as usize;
-        if len > MAX_PAYLOAD {
+        let bytes = payload.bytes() as usize;
+        if bytes > if tuple.is_v4() { MAX_V4 } else { MAX_V6 } {
             return false;
         }
-        let mut packet = [0u8; udp::HEADER + MAX_PAYLOAD];
-        payload.copy_to(0, &mut packet[udp::HEADER..udp::HEADER + len]);
-        let header = udp::Header {
-            src_port: tuple.local_port,
-            dst_port: tuple.remote_port,
-            len: (udp::HEADER + len) as u16,
-            checksum: 0,
-        };
-        header.with_checksum(tuple.local, tuple.remote, &packet[udp::HEADER..udp::HEADER + len]).emit(&mut packet);
-        self.link.ip(now, tuple, ipv4::UDP, &packet[..udp::HEADER + len]);
+        let Tuple { local, remote, local_port, remote_port } = *tuple;
+        let len = udp::HEADER + bytes;
+        self.link.packet(now, &local, &remote, ipv4::UDP, len, |out| {
+            payload.copy_to(0, &mut out[udp::HEADER..]);
+            let header = udp::Header { src_port: local_port, dst_port: remote_port, len: len as u16, checksum: 0 };
+            header.with_checksum(local, remote, &out[udp::HEADER..]).emit(out);
+        });
         self.metrics.udp_out.inc();
         true
     }

@@ -148,7 +148,10 @@ impl World {
         let (ip, segment) = ipv4::parse(rest).ok()?;
         assert!(tcp::checksum_ok(ip.src, ip.dst, std::iter::once(segment)), "a bad checksum was sent");
         let h = Header::parse(segment).ok()?;
-        Some((Tuple { local: ip.dst, remote: ip.src, local_port: h.dst_port, remote_port: h.src_port }, h))
+        Some((
+            Tuple { local: ip.dst.into(), remote: ip.src.into(), local_port: h.dst_port, remote_port: h.src_port },
+            h,
+        ))
     }
 
     fn segment(&mut self, from: Ipv4Addr, port: u16, seq: Seq, ack: Seq, flags: Flags) {
@@ -178,7 +181,8 @@ impl World {
     /// A whole handshake, then a reset by the peer: true if the connection was open in between.
     fn open_and_reset(&mut self, from: Ipv4Addr, port: u16) -> bool {
         self.segment(from, port, Seq(100), Seq(0), Flags::SYN);
-        let Some((_, syn_ack)) = self.turn().into_iter().find(|(t, _)| t.local_port == port && t.local == from) else {
+        let Some((_, syn_ack)) = self.turn().into_iter().find(|(t, _)| t.local_port == port && t.local == from.into())
+        else {
             return false;
         };
         self.segment(from, port, Seq(101), syn_ack.seq + 1, Flags::ACK);

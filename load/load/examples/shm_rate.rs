@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let workload = Workload::Echo(Echo { size: "64".parse()? });
     let spec = Spec { connections, depth, ..Spec::new(workload, (server, 7).into()) };
-    let net = ZygixNet { mac: config(2).mac, ip: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
+    let net = ZygixNet { mac: config(2).mac, ip: Ipv4Addr::new(198, 18, 0, 2).into(), prefix: 24 };
     let mut load = Load::zygix(&spec, &Place { cores: vec![0], spin: true }, far, net)?;
     println!(
         "64 B echo, {connections} connection(s), depth {depth}, one server core, one client core, shm wire (emulated)"

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use draw::{Gaps, Pattern};
 use requests::Workload;
@@ -179,7 +179,7 @@ pub struct ZygixNet {
     /// Hardware address.
     pub mac: wire::Mac,
     /// IPv4 address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// The length of the network's prefix.
     pub prefix: u8,
 }

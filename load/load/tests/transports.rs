@@ -1,7 +1,7 @@
 //! The load over real transports, against servers that answer rightly, wrongly, and not at all.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
@@ -93,7 +93,8 @@ fn sockets_carry_the_load() {
 }
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const CLIENT: ZygixNet = ZygixNet { mac: wire::Mac([2, 0, 0, 0, 0, 2]), ip: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
+const CLIENT: ZygixNet =
+    ZygixNet { mac: wire::Mac([2, 0, 0, 0, 0, 2]), ip: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)), prefix: 24 };
 
 /// A dataplane that echoes, and the other end of its wire.
 fn dataplane(sched: Sched) -> (Dataplane, shm::ShmNic) {

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use wire::Mac;
 
@@ -17,8 +17,8 @@ pub struct TapConfig {
     pub mtu: u16,
     /// Frames that wait in the kernel for each queue at most.
     pub queue_len: u32,
-    /// Linux's address on the link and its prefix, if this function is to set it.
-    pub host_addr: Option<(Ipv4Addr, u8)>,
+    /// Linux's addresses on the link and their prefixes, as far as they are to be set.
+    pub host_addrs: Vec<(IpAddr, u8)>,
     /// Linux's Ethernet address on the link; drawn by the kernel if `None`.
     pub host_mac: Option<Mac>,
     /// Our Ethernet address; drawn if `None`.
@@ -35,7 +35,7 @@ impl TapConfig {
             software_steering: false,
             mtu: 1500,
             queue_len: 4096,
-            host_addr: None,
+            host_addrs: Vec::new(),
             host_mac: None,
             mac: None,
         }

@@ -21,6 +21,7 @@ const TUNSETVNETHDRSZ: libc::Ioctl = 0x4004_54d8;
 const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0;
 const OFFLOAD_CSUM: libc::c_ulong = 1;
 const OFFLOAD_TSO4: libc::c_ulong = 2;
+const OFFLOAD_TSO6: libc::c_ulong = 4;
 const IFF_TUN_EXCL: u16 = 0x8000;
 const IFF_PERSIST: u16 = 0x0800;
 
@@ -110,7 +111,7 @@ pub(crate) fn set_vnet(fd: BorrowedFd<'_>, header_size: libc::c_int, name: &str)
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETVNETHDRSZ, &header_size) };
     check(ret, "ioctl(TUNSETVNETHDRSZ)", name)?;
     // SAFETY: takes an integer.
-    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, OFFLOAD_CSUM | OFFLOAD_TSO4) };
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6) };
     check(ret, "ioctl(TUNSETOFFLOAD)", name)
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use mem::{Mbuf, MbufQueue, Pool};
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 use units::Nanos;
-use wire::ethernet;
+use wire::{ethernet, ipv6};
 
 use crate::vnet;
 
-/// The largest frame that the kernel hands over: an IPv4 packet of 64 KB behind its Ethernet header.
-const MAX_FRAME: usize = ethernet::HEADER + 65535;
+/// The largest frame that the kernel hands over: an IPv6 packet of 64 KB behind its headers.
+const MAX_FRAME: usize = ethernet::HEADER + ipv6::HEADER + 65535;
 /// A remainder of at least this size keeps its spill buffer; a smaller one is copied into mbufs.
 const KEEP_SPILL: usize = 8192;
 /// Pieces per writev without a copy; pieces beyond are gathered in a buffer of our own.

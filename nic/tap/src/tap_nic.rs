@@ -121,7 +121,7 @@ fn configure_link(config: &TapConfig) -> Result<Mac, SysError> {
     if let Some(mac) = config.host_mac {
         link::set_mac(name, mac.0)?;
     }
-    if let Some((address, prefix)) = config.host_addr {
+    for &(address, prefix) in &config.host_addrs {
         link::add_address(name, address, prefix)?;
     }
     link::up(name)?;

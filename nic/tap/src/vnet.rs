@@ -43,7 +43,7 @@ pub(crate) fn csum_ok(header: &[u8; SIZE], len: usize) -> Option<bool> {
     let field = |at: usize| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
     match header[1] & !GSO_ECN {
         GSO_NONE => {}
-        GSO_TCPV4 if field(4) > 0 => {}
+        GSO_TCPV4 | GSO_TCPV6 if field(4) > 0 => {}
         _ => return None,
     }
     if header[0] & NEEDS_CSUM != 0 {
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(csum_ok(&csum(u16::MAX, u16::MAX), 60), None);
         let gso = |mss, v6| emit(None, Some(Gso { mss, hdr_len: 54, v6 }));
         assert_eq!(csum_ok(&gso(0, false), 60), None);
-        assert_eq!(csum_ok(&gso(1448, true), 60), None);
+        assert_eq!(csum_ok(&gso(1428, true), 60), Some(false));
         assert_eq!(csum_ok(&[0, 3, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0], 60), None);
     }
 

@@ -92,7 +92,7 @@ fn main() {
     });
 
     let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2));
-    let tuple = Tuple { local, remote, local_port: 80, remote_port: 1234 };
+    let tuple = Tuple { local: local.into(), remote: remote.into(), local_port: 80, remote_port: 1234 };
     let key = IsnKey::new([1; 16]);
     measure("isn", n, |now| {
         black_box(key.isn(now, black_box(&tuple)));

@@ -48,8 +48,13 @@ impl std::fmt::Debug for IsnKey {
 /// The hash of a tuple after what `hasher` was given before.
 pub(crate) fn hash_tuple(mut hasher: SipHasher24, tuple: &Tuple) -> u64 {
     let Tuple { local, remote, local_port, remote_port } = *tuple;
-    let addresses = u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits());
-    hasher.write_u64(addresses);
+    if tuple.is_v4() {
+        hasher.write_u64(u64::from(local.low32()) << 32 | u64::from(remote.low32()));
+    } else {
+        for half in [local.halves(), remote.halves()].map(|(high, low)| [high, low]).into_iter().flatten() {
+            hasher.write_u64(half);
+        }
+    }
     hasher.write_u32(u32::from(local_port) << 16 | u32::from(remote_port));
     hasher.finish()
 }
@@ -61,7 +66,7 @@ mod tests {
 
     fn tuple(remote_port: u16) -> Tuple {
         let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2));
-        Tuple { local, remote, local_port: 80, remote_port }
+        Tuple { local: local.into(), remote: remote.into(), local_port: 80, remote_port }
     }
 
     #[test]

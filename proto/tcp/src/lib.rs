@@ -57,6 +57,7 @@
 //! | `user` | OPEN, SEND, RECEIVE, CLOSE, ABORT (section 3.10.1 to 3.10.5) |
 //! | `output` | what is sent next: loss repair, new data, FIN, acknowledgements, probes |
 //! | `timers` | the deadlines and what happens at them (section 3.10.8; persist, keep-alive, TIME-WAIT) |
+//! | `path` | segments fitted to the path's MTU (RFC 1191, 8201, 4821) |
 //! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
 //! | `congestion`, `cubic`, `dctcp` | how the window grows and shrinks: NewReno, CUBIC, DCTCP (RFC 5681, 9438, 8257) |
 //! | `recovery` | what is sent again, and undone: fast recovery, PRR, F-RTO, Eifel (RFC 6582, 6675, 9937, 5682, 4015) |
@@ -86,6 +87,7 @@ pub mod isn;
 pub mod listen;
 mod outcome;
 mod output;
+mod path;
 mod rack;
 mod record;
 mod recovery;

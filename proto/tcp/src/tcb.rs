@@ -13,9 +13,9 @@ use crate::{Config, State, ecn};
 /// The segment size of a peer that names none (RFC 9293 section 3.7.1, MUST-15).
 const DEFAULT_MSS: u16 = 536;
 /// Smaller announcements are read as this: they would only make us send headers.
-const MIN_MSS: u16 = 64;
+pub(crate) const MIN_MSS: u16 = 64;
 /// What the timestamps option takes of every segment (RFC 7323 appendix A).
-const TIMESTAMPS_LEN: u16 = 12;
+pub(crate) const TIMESTAMPS_LEN: u16 = 12;
 
 /// The transmission control block (RFC 9293 section 3.3.1): all that the engine knows of one connection.
 ///

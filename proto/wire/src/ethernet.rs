@@ -13,6 +13,8 @@ pub const HEADER: usize = 14;
 pub const MIN_FRAME: usize = 60;
 /// Ethertype of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// Ethertype of IPv6.
+pub const IPV6: u16 = 0x86dd;
 /// Ethertype of ARP.
 pub const ARP: u16 = 0x0806;
 

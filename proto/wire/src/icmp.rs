@@ -16,6 +16,9 @@ const UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
 const TIME_EXCEEDED: u8 = 11;
 
+/// Code of [`Message::TimeExceeded`]: the fragments did not all come in time.
+pub const REASSEMBLY: u8 = 1;
+
 /// Why a packet could not be delivered: the codes of type 3 that matter to a host; others as they came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unreachable {
@@ -64,8 +67,10 @@ pub enum Message<'a> {
         /// The beginning of that packet, from its IP header.
         original: &'a [u8],
     },
-    /// A packet's time to live ran out.
+    /// A packet's time to live ran out, or its fragments did not all come in time.
     TimeExceeded {
+        /// Which: 0, or [`REASSEMBLY`].
+        code: u8,
         /// The beginning of that packet, from its IP header.
         original: &'a [u8],
     },
@@ -92,7 +97,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
         (ECHO_REQUEST, 0) => Message::EchoRequest { ident, seq, data },
         (ECHO_REPLY, 0) => Message::EchoReply { ident, seq, data },
         (UNREACHABLE, code) => Message::Unreachable { why: Unreachable::of(code, seq), original: data },
-        (TIME_EXCEEDED, _) => Message::TimeExceeded { original: data },
+        (TIME_EXCEEDED, code) => Message::TimeExceeded { code, original: data },
         (kind, code) => Message::Other { kind, code },
     })
 }
@@ -127,7 +132,7 @@ impl Message<'_> {
         HEADER
             + match self {
                 Message::EchoRequest { data, .. } | Message::EchoReply { data, .. } => data.len(),
-                Message::Unreachable { original, .. } | Message::TimeExceeded { original } => original.len(),
+                Message::Unreachable { original, .. } | Message::TimeExceeded { original, .. } => original.len(),
                 Message::Other { .. } => 0,
             }
     }
@@ -146,7 +151,7 @@ impl Message<'_> {
                 let mtu = if let Unreachable::FragmentationNeeded { mtu } = why { mtu } else { 0 };
                 (UNREACHABLE, why.code(), [0, mtu], original)
             }
-            Message::TimeExceeded { original } => (TIME_EXCEEDED, 0, [0, 0], original),
+            Message::TimeExceeded { code, original } => (TIME_EXCEEDED, code, [0, 0], original),
             Message::Other { kind, code } => (kind, code, [0, 0], &[]),
         };
         let out = &mut out[..HEADER + data.len()];
@@ -174,7 +179,7 @@ mod tests {
                 0 => Message::EchoRequest { ident, seq, data: &data },
                 1 => Message::EchoReply { ident, seq, data: &data },
                 2 => Message::Unreachable { why: Unreachable::of(code % 7, seq), original: &data },
-                3 => Message::TimeExceeded { original: &data },
+                3 => Message::TimeExceeded { code, original: &data },
                 _ => Message::Other { kind: 13, code },
             };
             let mut bytes = vec![0xee; message.len()];

@@ -1,9 +1,9 @@
-//! Bytes on the wire: Ethernet, ARP, IPv4, ICMP, UDP and TCP headers, their checksums, and the RSS hash.
+//! Bytes on the wire: Ethernet, ARP, IPv4, IPv6, ICMP, UDP and TCP headers, their checksums, and the RSS hash.
 //!
 //! ```text
-//!   frame:  ethernet [14] | ipv4 [20..60] | tcp [20..60] | payload
-//!                         | arp [28]      | udp [8]
-//!                                         | icmp [8..]
+//!   frame:  ethernet [14] | ipv4 [20..60]                | tcp [20..60] | payload
+//!                         | ipv6 [40], extension headers | udp [8]
+//!                         | arp [28]                     | icmp, icmpv6 [8..]
 //! ```
 //!
 //! Each protocol is a file of three parts: the *fields* (where things lie), *parse* (checks lengths once, after which
@@ -11,30 +11,37 @@
 //! Parsers look at hostile bytes: they answer [`Malformed`], never panic, and take a time bounded by the header's length.
 //! Emitters write into buffers of our own: one that is too short is our mistake and panics.
 //!
-//! Files: [`ethernet`], [`arp`], [`ipv4`], [`icmp`], [`udp`], [`tcp`] (headers and options), [`checksum`] (RFC 1071),
-//! [`rss`] (Toeplitz), and here the small words: [`Seq`], [`Mac`], [`Tuple`], [`Malformed`].
+//! Files: [`ethernet`], [`arp`], [`ipv4`], [`icmp`], [`ipv6`] (fixed header and chain), [`icmpv6`], [`ndp`], [`udp`], [`tcp`] (headers and
+//! options), [`quote`] (what ICMP errors quote), [`checksum`] (RFC 1071), [`rss`] (Toeplitz), and here the small words: [`Seq`], [`Mac`],
+//! [`Addr`], [`Tuple`], [`Malformed`].
 //!
-//! Absent on purpose: clocks, buffers, connections, fragments' reassembly, IPv6. Whoever calls (the network stack, NIC
+//! Absent on purpose: clocks, buffers, connections, fragments' reassembly. Whoever calls (the network stack, NIC
 //! backends, load generators, test tools) owns the memory.
 #![forbid(unsafe_code)]
 
+mod addr;
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod icmpv6;
 pub mod ipv4;
+pub mod ipv6;
 mod mac;
 mod malformed;
+pub mod ndp;
+pub mod quote;
 pub mod rss;
 mod seq;
 pub mod tcp;
 mod tuple;
 pub mod udp;
 
+pub use addr::Addr;
 pub use mac::Mac;
 pub use malformed::Malformed;
 pub use seq::Seq;
-pub use std::net::Ipv4Addr;
+pub use std::net::{Ipv4Addr, Ipv6Addr};
 pub use tuple::Tuple;
 
 /// The two bytes at `at` as a number (network order). `at` must lie inside: callers have checked the length.

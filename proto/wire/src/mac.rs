@@ -23,6 +23,13 @@ impl Mac {
         self.0[0] & 1 != 0
     }
 
+    /// The address of an IPv6 group's frames (RFC 2464 section 7): 33:33 and the group's last four bytes.
+    #[inline]
+    pub const fn of_group(group: &crate::Addr) -> Mac {
+        let [a, b, c, d] = group.low32().to_be_bytes();
+        Mac([0x33, 0x33, a, b, c, d])
+    }
+
     /// Whether this is the broadcast address.
     #[inline]
     pub fn is_broadcast(self) -> bool {

@@ -12,13 +12,15 @@ pub enum Malformed {
     Length,
     /// The checksum does not match.
     Checksum,
-    /// A TCP option whose length is below 2 or runs past the header (RFC 9293 section 3.1).
+    /// An option that runs past its header, or a TCP option whose length is below 2 (RFC 9293 section 3.1).
     Option,
+    /// An address that has no place there: IPv4-mapped in an IPv6 header, a group where one host is meant.
+    Address,
 }
 
 impl Malformed {
     /// How many reasons there are: the size of a table of counters.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// The position of this reason's counter in a table.
     pub const fn index(self) -> usize {
@@ -33,6 +35,7 @@ impl Malformed {
             Malformed::Length => "length",
             Malformed::Checksum => "checksum",
             Malformed::Option => "option",
+            Malformed::Address => "address",
         }
     }
 }

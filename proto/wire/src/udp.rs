@@ -5,10 +5,8 @@
 //!   | src port | dst port | length | csum   | payload
 //! ```
 
-use std::net::Ipv4Addr;
-
 use crate::checksum::Sum;
-use crate::{Malformed, be16, ipv4};
+use crate::{Addr, Malformed, be16, ipv4};
 
 /// Bytes of the header.
 pub const HEADER: usize = 8;
@@ -58,19 +56,24 @@ impl Header {
 
     /// This header with the checksum for `payload` between these addresses (RFC 768: zero is sent as all ones).
     #[must_use]
-    pub fn with_checksum(self, src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Header {
+    pub fn with_checksum(self, src: impl Into<Addr>, dst: impl Into<Addr>, payload: &[u8]) -> Header {
         let mut head = [0; HEADER];
         Header { checksum: 0, ..self }.emit(&mut head);
-        let sum = Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len)).with(&head).with(payload).finish();
+        let sum =
+            Sum::pseudo(&src.into(), &dst.into(), ipv4::UDP, u32::from(self.len)).with(&head).with(payload).finish();
         Header { checksum: if sum == 0 { 0xffff } else { sum }, ..self }
     }
 
-    /// Whether the checksum is absent or right for `payload` between these addresses.
-    pub fn checksum_ok(&self, src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> bool {
+    /// Whether the checksum is right for `payload` between these addresses, or absent over IPv4 (RFC 768; over IPv6 it must be there,
+    /// RFC 8200 section 8.1).
+    pub fn checksum_ok(&self, src: impl Into<Addr>, dst: impl Into<Addr>, payload: &[u8]) -> bool {
+        let (src, dst) = (src.into(), dst.into());
         let mut head = [0; HEADER];
         self.emit(&mut head);
-        self.checksum == 0
-            || Sum::pseudo_v4(src, dst, ipv4::UDP, u32::from(self.len)).with(&head).with(payload).is_valid()
+        if self.checksum == 0 {
+            return src.is_v4();
+        }
+        Sum::pseudo(&src, &dst, ipv4::UDP, u32::from(self.len)).with(&head).with(payload).is_valid()
     }
 }
 
@@ -78,6 +81,16 @@ impl Header {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn over_ipv6_the_checksum_must_be_there() {
+        let header = Header { src_port: 1, dst_port: 2, len: HEADER as u16, checksum: 0 };
+        assert!(header.checksum_ok(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, &[]));
+        assert!(!header.checksum_ok(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, &[]));
+        let summed = header.with_checksum(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, &[]);
+        assert!(summed.checksum_ok(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, &[]));
+    }
 
     proptest! {
         #[test]

@@ -207,13 +207,17 @@ pub(crate) struct On {
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Option<String>,
 
-    /// Zygix: its own address and prefix [default: 198.18.0.2/24]
+    /// Zygix: its own address and prefix, IPv4 or IPv6; more than one by repeating this [default: 198.18.0.2/24]
     #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub(crate) addr: Option<Network>,
+    pub(crate) addr: Vec<Network>,
 
-    /// Zygix: Linux's address at its end of the TAP, or `none` to leave that to you [default: the network's first]
+    /// Zygix: Linux's address at its end of the TAP, one per network, or `none` to leave that to you [default: the network's first]
     #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub(crate) host_addr: Option<HostAddress>,
+    pub(crate) host_addr: Vec<HostAddress>,
+
+    /// Zygix: the next hop to other networks, one for IPv4 and one for IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) gateway: Vec<IpAddr>,
 
     /// Zygix: a thread with nothing to do polls on (least latency, a whole core), or polls a while and sleeps
     #[arg(long, value_enum, default_value_t = IdlePolicy::Adaptive, value_name = "POLICY")]

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dataplane::{Assist, Sched};
@@ -16,7 +16,11 @@ use crate::serve_zygix::{self, ZygixOptions};
 use crate::values::{HostAddress, Network, NicUri};
 
 /// Where Zygix lives unless told otherwise: in the benchmarking range.
-const ADDRESS: Network = Network { address: Ipv4Addr::new(198, 18, 0, 2), prefix: 24 };
+const ADDRESS: Network = Network { address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)), prefix: 24 };
+/// The prefix of an IPv6 address that is given without one.
+const PREFIX_V6: u8 = 64;
+/// Addresses at most.
+const ADDRESSES: usize = 16;
 
 /// Descriptors of a server beside its connections'.
 const SPARE_FILES: u64 = 128;
@@ -80,9 +84,12 @@ fn check_pins(on: &On) -> anyhow::Result<()> {
 }
 
 fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool, on: &On) -> anyhow::Result<()> {
-    for (given, option) in
-        [(on.netns.is_some(), "--netns"), (on.addr.is_some(), "--addr"), (on.pcap.is_some(), "--pcap")]
-    {
+    for (given, option) in [
+        (on.netns.is_some(), "--netns"),
+        (!on.addr.is_empty(), "--addr"),
+        (!on.gateway.is_empty(), "--gateway"),
+        (on.pcap.is_some(), "--pcap"),
+    ] {
         if given {
             return Err(
                 Usage(format!("{option} is Zygix's; the Linux stack serves the machine's own addresses (-l)")).into()
@@ -168,31 +175,9 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         };
         return Err(Usage(format!("{option} is the Linux stacks': add --stack linux-floating or linux-partitioned")));
     }
-    let addr = match (on.addr, on.listen) {
-        (addr, None) => addr.unwrap_or(ADDRESS),
-        (Some(addr), Some(IpAddr::V4(l))) if l == addr.address => addr,
-        (None, Some(IpAddr::V4(address))) => {
-            format!("{address}/{}", ADDRESS.prefix).parse().map_err(|e| Usage(format!("-l {address}: {e}")))?
-        }
-        (None, Some(IpAddr::V6(_))) => return Err(Usage("-l: Zygix serves IPv4 only so far".into())),
-        (Some(addr), Some(l)) => {
-            return Err(Usage(format!("-l {l} contradicts --addr {}: give one of them", addr.address)));
-        }
-    };
-    let host_addr = match (on.host_addr, &on.nic) {
-        (Some(HostAddress::Leave), _) | (None, NicUri::Shm(_)) => None,
-        (None, NicUri::Tap(_)) => Some(addr.neighbour()),
-        (Some(HostAddress::Set(host)), NicUri::Tap(_)) if host.neighbours(addr) => Some(host),
-        (Some(HostAddress::Set(host)), NicUri::Tap(_)) => {
-            let (ours, theirs) = (addr.address, host.address);
-            return Err(Usage(format!(
-                "--host-addr {theirs} is no neighbour of {ours}: take the same network and prefix"
-            )));
-        }
-        (Some(HostAddress::Set(_)), NicUri::Shm(_)) => {
-            return Err(Usage("--host-addr: Linux is not on an shm wire".into()));
-        }
-    };
+    let addrs = addresses(on)?;
+    let host_addrs = host_addresses(on, &addrs)?;
+    let gateways = gateways(on, &addrs)?;
     if on.netns.is_some() && matches!(on.nic, NicUri::Shm(_)) {
         return Err(Usage("--netns: an shm wire is in no network namespace".into()));
     }
@@ -202,8 +187,9 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         datagrams,
         nic: on.nic.clone(),
         netns: on.netns.clone(),
-        addr: (addr.address, addr.prefix),
-        host_addr: host_addr.map(|h| (h.address, h.prefix)),
+        addrs: addrs.iter().map(|a| (a.address, a.prefix)).collect(),
+        host_addrs: host_addrs.iter().map(|h| (h.address, h.prefix)).collect(),
+        gateways,
         threads: on.threads,
         pin: on.pin.clone().unwrap_or_default().0,
         max_conns: on.conn_limit as usize + TURNED_AWAY + on.conn_limit as usize / 8,
@@ -237,6 +223,82 @@ fn ecn(on: &On) -> tcp::Ecn {
     }
 }
 
+/// Our own addresses: --addr, or short -l.
+fn addresses(on: &On) -> Result<Vec<Network>, Usage> {
+    if on.addr.len() > ADDRESSES {
+        return Err(Usage(format!("--addr: {ADDRESSES} addresses at most")));
+    }
+    let mut sorted: Vec<IpAddr> = on.addr.iter().map(|a| a.address).collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Usage(format!("--addr: {} is named twice", twice[0])));
+    }
+    match (&on.addr[..], on.listen) {
+        ([], None) => Ok(vec![ADDRESS]),
+        (all, None) => Ok(all.to_vec()),
+        (all, Some(l)) if all.iter().any(|a| a.address == l) => Ok(all.to_vec()),
+        ([], Some(l)) => {
+            let prefix = if l.is_ipv4() { ADDRESS.prefix } else { PREFIX_V6 };
+            let network = format!("{l}/{prefix}").parse().map_err(|e| Usage(format!("-l {l}: {e}")))?;
+            Ok(vec![network])
+        }
+        ([first, ..], Some(l)) => Err(Usage(format!("-l {l} contradicts --addr {}: give one of them", first.address))),
+    }
+}
+
+/// Linux's addresses at its end: one for each network of ours.
+fn host_addresses(on: &On, ours: &[Network]) -> Result<Vec<Network>, Usage> {
+    let given: Vec<Network> =
+        on.host_addr.iter().filter_map(|h| if let HostAddress::Set(n) = h { Some(*n) } else { None }).collect();
+    if matches!(on.nic, NicUri::Shm(_)) {
+        return if given.is_empty() {
+            Ok(given)
+        } else {
+            Err(Usage("--host-addr: Linux is not on an shm wire".into()))
+        };
+    }
+    if let Some(stray) = given.iter().find(|h| !ours.iter().any(|o| h.neighbours(*o))) {
+        let of_family = |o: &&Network| o.address.is_ipv4() == stray.address.is_ipv4();
+        let (theirs, ours) = (stray.address, ours.iter().find(of_family).unwrap_or(&ours[0]).address);
+        return Err(Usage(format!("--host-addr {theirs} is no neighbour of {ours}: take the same network and prefix")));
+    }
+    if on.host_addr.contains(&HostAddress::Leave) {
+        return Ok(given);
+    }
+    // Networks without an address get their first; those that share one share its neighbour.
+    let mut all = given;
+    for network in ours {
+        if !all.iter().any(|h| h.neighbours(*network)) {
+            let taken = |n: &Network| ours.iter().any(|o| o.address == n.address);
+            let mut free = network.neighbour();
+            while taken(&free) {
+                free = free.above();
+            }
+            all.push(free);
+        }
+    }
+    Ok(all)
+}
+
+/// The next hops: one of each family, on a network of ours.
+fn gateways(on: &On, ours: &[Network]) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), Usage> {
+    let mut found = (None, None);
+    for &gateway in &on.gateway {
+        let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if !link_local && !ours.iter().any(|o| o.neighbours(Network { address: gateway, ..*o })) {
+            return Err(Usage(format!("--gateway {gateway} is on none of our networks")));
+        }
+        let twice = match gateway {
+            IpAddr::V4(ip) => found.0.replace(ip).is_some(),
+            IpAddr::V6(ip) => found.1.replace(ip).is_some(),
+        };
+        if twice {
+            return Err(Usage(format!("--gateway {gateway}: there is one for that family already")));
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -253,12 +315,16 @@ mod tests {
     #[test]
     fn addresses_complete_each_other() {
         let plain = options("").unwrap();
-        assert_eq!(plain.addr, ([198, 18, 0, 2].into(), 24));
-        assert_eq!(plain.host_addr, Some(([198, 18, 0, 1].into(), 24)));
+        let net = |text: &str| text.parse::<Network>().map(|n| (n.address, n.prefix)).unwrap();
+        assert_eq!((plain.addrs, plain.host_addrs), (vec![net("198.18.0.2/24")], vec![net("198.18.0.1/24")]));
         let listen = options("-l 10.1.2.1").unwrap();
-        assert_eq!((listen.addr.0, listen.host_addr.unwrap().0), ([10, 1, 2, 1].into(), [10, 1, 2, 2].into()));
-        assert_eq!(options("--host-addr none").unwrap().host_addr, None);
-        assert_eq!(options("--nic shm:/run/wire").unwrap().host_addr, None);
+        assert_eq!((listen.addrs, listen.host_addrs), (vec![net("10.1.2.1/24")], vec![net("10.1.2.2/24")]));
+        assert_eq!(options("-l 2001:2::5").unwrap().host_addrs, [net("2001:2::1/64")]);
+        let both = options("--addr 198.18.0.2/24 --addr 2001:2::1/64 --addr 2001:2::2/64 --gateway fe80::1").unwrap();
+        assert_eq!((both.addrs.len(), both.host_addrs), (3, vec![net("198.18.0.1/24"), net("2001:2::3/64")]));
+        assert_eq!(both.gateways, (None, Some("fe80::1".parse().unwrap())));
+        assert_eq!(options("--host-addr none").unwrap().host_addrs, []);
+        assert_eq!(options("--nic shm:/run/wire").unwrap().host_addrs, []);
     }
 
     #[test]
@@ -274,7 +340,11 @@ mod tests {
     fn contradictions_are_named() {
         for (line, complaint) in [
             ("--addr 198.18.0.2/24 -l 198.18.0.3", "contradicts"),
-            ("-l ::1", "IPv4 only"),
+            ("-l ff02::1", "no host's"),
+            ("--addr 198.18.0.2/24 --addr 198.18.0.2/16", "twice"),
+            ("--gateway 198.18.1.1", "none of our networks"),
+            ("--gateway 198.18.0.1 --gateway 198.18.0.3", "already"),
+            ("--host-addr 2001:2::1/64", "no neighbour"),
             ("--host-addr 198.18.1.1/24", "no neighbour"),
             ("--nic shm:/run/wire --netns blue", "--netns"),
             ("--nic shm:/run/wire --host-addr 198.18.0.1/24", "not on an shm wire"),

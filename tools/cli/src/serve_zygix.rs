@@ -1,6 +1,6 @@
 //! An application on the dataplane: NIC, stack, elastic threads, and their end.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dataplane::{Dataplane, Idle, RunnerConfig, Sched};
 use mem::Backing;
-use netstack::{DropReason, Shared, StackConfig};
+use netstack::{DropReason, Network, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
 use tap::{TapConfig, TapNic};
 use units::{CoreId, Nanos};
@@ -35,10 +35,12 @@ pub(crate) struct ZygixOptions {
     pub(crate) nic: NicUri,
     /// The network namespace to make a TAP in.
     pub(crate) netns: Option<String>,
-    /// Our address and prefix.
-    pub(crate) addr: (Ipv4Addr, u8),
-    /// The address to give to Linux's end of a TAP, if any.
-    pub(crate) host_addr: Option<(Ipv4Addr, u8)>,
+    /// Our addresses and prefixes.
+    pub(crate) addrs: Vec<(IpAddr, u8)>,
+    /// The addresses to give to Linux's end of a TAP.
+    pub(crate) host_addrs: Vec<(IpAddr, u8)>,
+    /// The next hops to other networks.
+    pub(crate) gateways: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// Elastic threads.
     pub(crate) threads: u16,
     /// Their cores, in order; those beyond the list float.
@@ -63,6 +65,14 @@ pub(crate) struct ZygixOptions {
     pub(crate) pcap: Option<PathBuf>,
 }
 
+impl ZygixOptions {
+    /// Where the service is, for the ready line: `198.18.0.2:7007, [2001:2::2]:7007`.
+    fn ends(&self) -> String {
+        let all = self.addrs.iter().map(|(ip, _)| SocketAddr::new(*ip, self.port).to_string());
+        all.collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Runs `service` on the dataplane until `control` says stop.
 pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Control) -> anyhow::Result<()> {
     match &opts.nic {
@@ -73,7 +83,7 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
                 let why = nic.steering_refusal().map_or("asked for".into(), |e| format!("{e}"));
                 eprintln!("zygix: software RSS: every core forwards the frames of the others' flow groups ({why})");
             }
-            let line = format!("{} at {}:{}, TAP {}", opts.name, opts.addr.0, opts.port, nic.name());
+            let line = format!("{} at {}, TAP {}", opts.name, opts.ends(), nic.name());
             let (mac, mtu) = (nic.mac(), nic.caps().mtu);
             serve(service, &opts, nic, mac, mtu, &line, control)
         }
@@ -94,7 +104,7 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
                 Err(e) if control.stopping() || e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
                 other => other?,
             };
-            let line = format!("{} at {}:{}, shm wire (emulated)", opts.name, opts.addr.0, opts.port);
+            let line = format!("{} at {}, shm wire (emulated)", opts.name, opts.ends());
             let (mac, mtu) = (wire::Mac(nic.caps().mac), nic.caps().mtu);
             serve(service, &opts, nic, mac, mtu, &line, control)
         }
@@ -104,7 +114,7 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
 fn open_tap(name: &str, opts: &ZygixOptions) -> anyhow::Result<TapNic> {
     let config = TapConfig {
         software_steering: opts.software_steering,
-        host_addr: opts.host_addr,
+        host_addrs: opts.host_addrs.clone(),
         ..TapConfig::new(name, opts.threads)
     };
     Ok(TapNic::open(&config)?)
@@ -136,7 +146,10 @@ where
         batch: opts.batch,
         tcp_ports: vec![opts.port],
         udp_ports: if opts.datagrams { vec![opts.port] } else { Vec::new() },
-        ..StackConfig::new(mac, opts.addr.0, opts.addr.1)
+        addresses: opts.addrs.iter().map(|&(ip, prefix)| Network { address: ip.into(), prefix }).collect(),
+        gateway: opts.gateways.0,
+        gateway_v6: opts.gateways.1,
+        ..StackConfig::new(mac, Ipv4Addr::UNSPECIFIED, 0)
     };
     let idle = if opts.spin { Idle::Spin } else { Idle::default() };
     let runner = RunnerConfig { pin: opts.pin.clone(), idle, sched: opts.sched };

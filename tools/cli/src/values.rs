@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -40,48 +40,78 @@ fn size(text: &str, plain: u32) -> Result<usize, String> {
     }
 }
 
-/// An IPv4 address with the length of its network's prefix: `198.18.0.2/24`.
+/// An address with the length of its network's prefix: `198.18.0.2/24`, `2001:2::2/64`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Network {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) prefix: u8,
 }
 
 impl FromStr for Network {
     type Err = String;
     fn from_str(text: &str) -> Result<Network, String> {
-        let wanted = || "write address/prefix: 198.18.0.2/24".to_owned();
+        let wanted = || "write address/prefix: 198.18.0.2/24 or 2001:2::2/64".to_owned();
         let (address, prefix) = text.split_once('/').ok_or_else(wanted)?;
         let network =
             Network { address: address.parse().map_err(|_| wanted())?, prefix: prefix.parse().map_err(|_| wanted())? };
-        if !(1..=30).contains(&network.prefix) {
-            return Err("the prefix is 1 to 30 bits long".into());
+        let longest = network.width() - 2;
+        if !(1..=longest).contains(&network.prefix) {
+            return Err(format!("the prefix is 1 to {longest} bits long"));
         }
-        let host = network.address.to_bits() & !network.mask();
-        if host == 0 || host == !network.mask() {
+        let host = network.bits() & !network.mask();
+        let last = network.address.is_ipv4() && host == !network.mask() & u128::from(u32::MAX);
+        if host == 0 || last {
             return Err(format!("{} is the network's own or its broadcast address: take another", network.address));
+        }
+        if matches!(network.address, IpAddr::V6(ip) if ip.is_multicast() || ip.to_ipv4_mapped().is_some()) {
+            return Err(format!("{} is no host's address", network.address));
         }
         Ok(network)
     }
 }
 
 impl Network {
-    fn mask(self) -> u32 {
-        u32::MAX << (32 - u32::from(self.prefix))
+    /// Bits of an address.
+    fn width(self) -> u8 {
+        if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
+    fn bits(self) -> u128 {
+        match self.address {
+            IpAddr::V4(ip) => ip.to_bits().into(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        }
+    }
+
+    fn mask(self) -> u128 {
+        u128::MAX << (self.width() - self.prefix)
     }
 
     /// The network's first address that is not `self`'s: what the other end of the link gets unless told otherwise.
     pub(crate) fn neighbour(self) -> Network {
-        let first = (self.address.to_bits() & self.mask()) + 1;
-        let address = if first == self.address.to_bits() { first + 1 } else { first };
-        Network { address: address.into(), ..self }
+        let first = (self.bits() & self.mask()) + 1;
+        self.at(if first == self.bits() { first + 1 } else { first })
+    }
+
+    /// The address after this one.
+    pub(crate) fn above(self) -> Network {
+        self.at(self.bits().wrapping_add(1))
+    }
+
+    fn at(self, bits: u128) -> Network {
+        let address = match self.address {
+            IpAddr::V4(_) => IpAddr::V4((bits as u32).into()),
+            IpAddr::V6(_) => IpAddr::V6(bits.into()),
+        };
+        Network { address, ..self }
     }
 
     /// Whether `other` is an address of the same network, and not the same address.
     pub(crate) fn neighbours(self, other: Network) -> bool {
         self.prefix == other.prefix
             && self.address != other.address
-            && (self.address.to_bits() ^ other.address.to_bits()) & self.mask() == 0
+            && self.address.is_ipv4() == other.address.is_ipv4()
+            && (self.bits() ^ other.bits()) & self.mask() == 0
     }
 }
 
@@ -175,7 +205,19 @@ mod tests {
         assert_eq!(n.neighbour(), parsed("198.18.0.1/24").unwrap());
         assert_eq!(n.neighbour().neighbour(), n);
         assert!(n.neighbours(n.neighbour()) && !n.neighbours(n) && !n.neighbours(parsed("198.18.1.1/24").unwrap()));
-        for bad in ["198.18.0.2", "198.18.0.0/24", "198.18.0.255/24", "1.2.3.4/31", "1.2.3.4/0", "1.2.3/24", "::1/64"] {
+        for bad in ["198.18.0.2", "198.18.0.0/24", "198.18.0.255/24", "1.2.3.4/31", "1.2.3.4/0", "1.2.3/24", "::1/127"]
+        {
+            assert_eq!(parsed::<Network>(bad), None, "{bad:?}");
+        }
+        let six: Network = parsed("2001:2::2/64").unwrap();
+        assert_eq!(six.neighbour(), parsed("2001:2::1/64").unwrap());
+        assert!(
+            six.neighbours(six.neighbour())
+                && !six.neighbours(n)
+                && !six.neighbours(parsed("2001:2:0:1::1/64").unwrap())
+        );
+        assert!(parsed::<Network>("2001:2::ffff:ffff:ffff:ffff/64").is_some(), "IPv6 has no broadcast");
+        for bad in ["2001:2::/64", "ff02::1/64", "::ffff:1.2.3.4/100", "2001:2::2/0"] {
             assert_eq!(parsed::<Network>(bad), None, "{bad:?}");
         }
         assert_eq!(parsed("none"), Some(HostAddress::Leave));

@@ -78,7 +78,7 @@ impl Client {
 
     /// The server's core to which a flow from our `port` belongs.
     pub(crate) fn home(&self, port: u16) -> usize {
-        let tuple = Tuple { local: SERVER, remote: CLIENT, local_port: PORT, remote_port: port };
+        let tuple = Tuple { local: SERVER.into(), remote: CLIENT.into(), local_port: PORT, remote_port: port };
         (self.group)(&tuple).index() % self.cores
     }
 

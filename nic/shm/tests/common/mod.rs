@@ -32,8 +32,8 @@ pub fn udp(port: u16, body: &[u8]) -> Vec<u8> {
 /// The flow of [`udp`]'s frames as their receiver sees it.
 pub fn flow(port: u16) -> Tuple {
     Tuple {
-        local: Ipv4Addr::new(198, 18, 0, 2),
-        remote: Ipv4Addr::new(198, 18, 0, 1),
+        local: Ipv4Addr::new(198, 18, 0, 2).into(),
+        remote: Ipv4Addr::new(198, 18, 0, 1).into(),
         local_port: 9,
         remote_port: port,
     }

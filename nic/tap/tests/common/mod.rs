@@ -43,7 +43,7 @@ pub(crate) fn in_own_namespace(name: &str, test: impl FnOnce() + Send) {
 }
 
 pub(crate) fn config(queues: u16) -> TapConfig {
-    TapConfig { host_addr: Some((HOST, 24)), ..TapConfig::new("zxtest0", queues) }
+    TapConfig { host_addrs: vec![(HOST.into(), 24)], ..TapConfig::new("zxtest0", queues) }
 }
 
 /// A TAP whose far end Linux knows by a static neighbour entry.

@@ -225,7 +225,8 @@ impl World {
 }
 
 fn tuple() -> Tuple {
-    Tuple { local: Ipv4Addr::new(198, 18, 0, 1), remote: Ipv4Addr::new(198, 18, 0, 2), local_port: 1, remote_port: 2 }
+    let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1).into(), Ipv4Addr::new(198, 18, 0, 2).into());
+    Tuple { local, remote, local_port: 1, remote_port: 2 }
 }
 
 fn syn_options() -> impl Strategy<Value = Options> {

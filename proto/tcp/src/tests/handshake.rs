@@ -181,7 +181,7 @@ fn segments_to_no_connection() {
 
 fn tuple(remote_port: u16) -> Tuple {
     let (local, remote) = (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2));
-    Tuple { local, remote, local_port: 80, remote_port }
+    Tuple { local: local.into(), remote: remote.into(), local_port: 80, remote_port }
 }
 
 /// The ACK that answers a SYN-ACK.

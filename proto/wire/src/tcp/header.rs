@@ -1,10 +1,8 @@
 //! The fixed header, and the segment that the engine sees.
 
-use std::net::Ipv4Addr;
-
 use super::{Flags, Options};
 use crate::checksum::Sum;
-use crate::{Malformed, Seq, be16, be32, ipv4};
+use crate::{Addr, Malformed, Seq, be16, be32, ipv4};
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
@@ -91,9 +89,13 @@ impl Header {
 }
 
 /// Whether a segment (header and payload in the pieces' order) that travelled between these addresses is intact.
-pub fn checksum_ok<'a>(src: Ipv4Addr, dst: Ipv4Addr, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
+pub fn checksum_ok<'a>(
+    src: impl Into<Addr>,
+    dst: impl Into<Addr>,
+    pieces: impl Iterator<Item = &'a [u8]> + Clone,
+) -> bool {
     let len: usize = pieces.clone().map(<[u8]>::len).sum();
-    let sum = Sum::pseudo_v4(src, dst, ipv4::TCP, len as u32);
+    let sum = Sum::pseudo(&src.into(), &dst.into(), ipv4::TCP, len as u32);
     pieces.fold(sum, Sum::with).is_valid()
 }
 
@@ -143,6 +145,7 @@ mod tests {
     use super::super::options::tests::any_options;
     use super::*;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     fn any_header() -> impl Strategy<Value = Header> {
         (any::<[u16; 4]>(), any::<[u32; 2]>(), any::<u8>(), any_options()).prop_map(

@@ -303,7 +303,7 @@ pub(crate) struct Via {
     #[arg(long, value_name = "NIC", help_heading = "Transport")]
     pub(crate) nic: Option<NicUri>,
 
-    /// --nic: our address and prefix [default: the first of the target's /24 that is not the target]
+    /// --nic: our address and prefix [default: the first of the target's /24 or /64 that is not the target]
     #[arg(long, value_name = "ADDRESS/PREFIX", requires = "nic", help_heading = "Transport")]
     pub(crate) addr: Option<Network>,
 

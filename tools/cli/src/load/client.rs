@@ -54,7 +54,7 @@ impl Client {
             }
             Wire::Tap { name, ours, host } => {
                 let config = TapConfig {
-                    host_addr: host.map(|h| (h.address, h.prefix)),
+                    host_addrs: host.iter().map(|h| (h.address, h.prefix)).collect(),
                     ..TapConfig::new(name.as_str(), spec.threads as u16)
                 };
                 let nic = TapNic::open(&config)?;

@@ -279,10 +279,8 @@ fn wire(how: &How, target: SocketAddr) -> anyhow::Result<Wire> {
         };
     }
     let Some(nic) = &how.via.nic else { return Ok(Wire::Linux) };
-    let IpAddr::V4(there) = target.ip() else {
-        return Err(Usage("--nic: our own stack speaks IPv4 only so far".into()).into());
-    };
-    let prefix = how.via.addr.map_or(24, |a| a.prefix);
+    let there = target.ip();
+    let prefix = how.via.addr.map_or(if there.is_ipv4() { 24 } else { 64 }, |a| a.prefix);
     let there: Network = format!("{there}/{prefix}").parse().map_err(|e| Usage(format!("{target}: {e}")))?;
     let ours = how.via.addr.unwrap_or(there.neighbour());
     if !ours.neighbours(there) {

@@ -198,7 +198,7 @@ impl Side {
         let folder = Folder::new(self.link)?;
         let path = folder.0.join("wire");
         let (server, nic) = meet(&serving, &path, place.spin)?;
-        let net = ZygixNet { mac: wire::Mac::local(2), ip: self.link.host(), prefix: PREFIX };
+        let net = ZygixNet { mac: wire::Mac::local(2), ip: self.link.host().into(), prefix: PREFIX };
         let load = Load::zygix(&shape.spec(&serving), &place, nic, net).map_err(measure::refusal)?;
         let server = Contender { serving, server };
         Ok(Running { load: Some((shape.clone(), load)), server, stored: false })

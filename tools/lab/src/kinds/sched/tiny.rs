@@ -112,7 +112,7 @@ fn over_shm(lab: &Lab, scope: &Scope, sched: Sched) -> Result<Option<f64>> {
     .context("the server does not start")?;
     let workload = usr(scope.asked.records.min(100_000));
     let spec = Spec { connections: SHM.0, depth: SHM.1, ..Spec::new(workload, SERVER.into()) };
-    let net = ZygixNet { mac: Mac::local(2), ip: CLIENT, prefix: 24 };
+    let net = ZygixNet { mac: Mac::local(2), ip: CLIENT.into(), prefix: 24 };
     let mut load = Load::zygix(&spec, &lab.place(), far, net).map_err(measuring::refusal)?;
     load.preload().map_err(measuring::refusal)?;
     let outcome = load.run(&Lab::window(Pace::Closed, scope.window(1))).map_err(measuring::refusal)?;

@@ -1,15 +1,20 @@
-//! Addresses resolved for all cores: reads that write nothing shared, updates only as answers to our own questions.
+//! Neighbours' addresses, resolved for all cores by ARP and NDP: reads that write nothing shared, updates only as answers to our own
+//! questions.
 //!
 //! Each slot is a sequence lock: a reader copies and looks whether the sequence number stood still. Writers are rare
 //! and exclude each other by a lock that readers never see. What peers say unasked is never believed: a reply
 //! is taken only while our question for that address is open, and an entry that has grown old is asked for again while it is
-//! still in use (RFC 826; RFC 5227's concern about spoofing; thesis section 2.3.2 asked for coherence-free reads).
+//! still in use (RFC 826; RFC 5227's concern about spoofing; thesis section 2.3.2 asked for coherence-free reads). RFC 4861's
+//! states are in it in short: incomplete (no address yet), reachable (fresh), probe (asked again, of the address that is known), gone.
+//!
+//! Deviation: RFC 4861 section 7.2.3 lets a solicitation's sender enter the cache, and section 7.2.5 an unsolicited advertisement change
+//! it: neither does here.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use units::Nanos;
-use wire::{Ipv4Addr, Mac};
+use wire::{Addr, Mac};
 
 /// Slots of the table; an address may live in any of [`WAYS`] neighbouring ones.
 const SLOTS: usize = 512;
@@ -27,7 +32,9 @@ const OPEN: Nanos = Nanos::from_secs(3);
 struct Slot {
     /// Odd while being written.
     sequence: AtomicU32,
-    ip: AtomicU32,
+    /// The two halves of the address.
+    high: AtomicU64,
+    low: AtomicU64,
     /// The hardware address in the low 48 bits; 0 = none yet.
     mac: AtomicU64,
     /// When the address was last verified, in ns.
@@ -38,7 +45,7 @@ struct Slot {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    ip: Ipv4Addr,
+    ip: Addr,
     mac: u64,
     verified: Nanos,
     asked: Nanos,
@@ -53,19 +60,19 @@ pub(crate) struct Resolution {
     pub(crate) ask: bool,
 }
 
-pub(crate) struct ArpTable {
+pub(crate) struct Neighbours {
     slots: Box<[Slot]>,
     writer: Mutex<()>,
 }
 
-impl ArpTable {
-    pub(crate) fn new() -> ArpTable {
-        ArpTable { slots: (0..SLOTS).map(|_| Slot::default()).collect(), writer: Mutex::new(()) }
+impl Neighbours {
+    pub(crate) fn new() -> Neighbours {
+        Neighbours { slots: (0..SLOTS).map(|_| Slot::default()).collect(), writer: Mutex::new(()) }
     }
 
     /// What is known of `ip`. Reads only: no core's cache line is taken from another.
     #[inline]
-    pub(crate) fn lookup(&self, ip: Ipv4Addr, now: Nanos) -> Resolution {
+    pub(crate) fn lookup(&self, ip: Addr, now: Nanos) -> Resolution {
         for slot in self.ways(ip) {
             let Some(e) = slot.read() else { continue };
             if e.ip != ip {
@@ -80,7 +87,7 @@ impl ArpTable {
     }
 
     /// Opens a question for `ip`; true if the caller should send it now (somebody else may have, a moment ago).
-    pub(crate) fn ask(&self, ip: Ipv4Addr, now: Nanos) -> bool {
+    pub(crate) fn ask(&self, ip: Addr, now: Nanos) -> bool {
         let _writer = self.writer.lock().unwrap_or_else(|e| e.into_inner());
         let now = now.max(Nanos(1));
         if let Some(slot) = self.ways(ip).find(|s| s.read().is_some_and(|e| e.ip == ip)) {
@@ -100,8 +107,13 @@ impl ArpTable {
         true
     }
 
+    /// Takes an answer without an address, as NDP allows it to one who has it: what is known holds on. False if nobody had asked.
+    pub(crate) fn confirm(&self, ip: Addr, now: Nanos) -> bool {
+        self.lookup(ip, now).mac.is_some_and(|mac| self.answer(ip, mac, now))
+    }
+
     /// Takes an answer; false if nobody had asked.
-    pub(crate) fn answer(&self, ip: Ipv4Addr, mac: Mac, now: Nanos) -> bool {
+    pub(crate) fn answer(&self, ip: Addr, mac: Mac, now: Nanos) -> bool {
         if mac.is_multicast() || mac == Mac::ZERO {
             return false;
         }
@@ -116,8 +128,9 @@ impl ArpTable {
         }
     }
 
-    fn ways(&self, ip: Ipv4Addr) -> impl Iterator<Item = &Slot> {
-        let first = (ip.to_bits().wrapping_mul(0x9e37_79b1) >> 16) as usize;
+    fn ways(&self, ip: Addr) -> impl Iterator<Item = &Slot> {
+        let (high, low) = ip.halves();
+        let first = (((high ^ low) as u32 ^ (high >> 32) as u32).wrapping_mul(0x9e37_79b1) >> 16) as usize;
         (0..WAYS).map(move |w| &self.slots[(first + w) % SLOTS])
     }
 }
@@ -129,7 +142,7 @@ impl Slot {
         for _ in 0..4 {
             let before = self.sequence.load(Ordering::Acquire);
             let e = Entry {
-                ip: Ipv4Addr::from_bits(self.ip.load(Ordering::Relaxed)),
+                ip: Addr::from_halves(self.high.load(Ordering::Relaxed), self.low.load(Ordering::Relaxed)),
                 mac: self.mac.load(Ordering::Relaxed),
                 verified: Nanos(self.verified.load(Ordering::Relaxed)),
                 asked: Nanos(self.asked.load(Ordering::Relaxed)),
@@ -147,7 +160,9 @@ impl Slot {
         let before = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(before.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        self.ip.store(e.ip.to_bits(), Ordering::Relaxed);
+        let (high, low) = e.ip.halves();
+        self.high.store(high, Ordering::Relaxed);
+        self.low.store(low, Ordering::Relaxed);
         self.mac.store(e.mac, Ordering::Relaxed);
         self.verified.store(e.verified.0, Ordering::Relaxed);
         self.asked.store(e.asked.0, Ordering::Relaxed);
@@ -168,13 +183,13 @@ fn unpack(n: u64) -> Mac {
 mod tests {
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+    const A: Addr = Addr::v4(std::net::Ipv4Addr::new(198, 18, 0, 1));
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const EVIL: Mac = Mac([2, 6, 6, 6, 6, 6]);
 
     #[test]
     fn only_an_answer_to_our_question_is_believed() {
-        let t = ArpTable::new();
+        let t = Neighbours::new();
         let s = Nanos::from_secs;
         assert!(!t.answer(A, EVIL, s(1)), "unsolicited");
         assert_eq!(t.lookup(A, s(1)), Resolution { mac: None, ask: true });
@@ -189,15 +204,28 @@ mod tests {
     }
 
     #[test]
+    fn both_families_live_side_by_side() {
+        let t = Neighbours::new();
+        let six = Addr::link_local(MAC);
+        assert!(t.ask(A, Nanos(1)) && t.ask(six, Nanos(1)));
+        assert!(t.answer(six, EVIL, Nanos(2)) && t.answer(A, MAC, Nanos(2)));
+        assert_eq!((t.lookup(A, Nanos(3)).mac, t.lookup(six, Nanos(3)).mac), (Some(MAC), Some(EVIL)));
+        assert!(!t.confirm(six, Nanos(4)), "not asked");
+        let later = Nanos::from_secs(61);
+        assert!(t.ask(six, later) && t.confirm(six, later));
+        assert_eq!(t.lookup(six, later), Resolution { mac: Some(EVIL), ask: false });
+    }
+
+    #[test]
     fn group_addresses_are_nobodys() {
-        let t = ArpTable::new();
+        let t = Neighbours::new();
         assert!(t.ask(A, Nanos(1)));
         assert!(!t.answer(A, Mac::BROADCAST, Nanos(2)) && !t.answer(A, Mac::ZERO, Nanos(2)));
     }
 
     #[test]
     fn readers_never_see_half_an_update() {
-        let t = ArpTable::new();
+        let t = Neighbours::new();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for i in 1..20_000u64 {
