@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::engine::Engine;
-use testkit::whole::Whole;
+use testkit::whole::{Whole, WholeV6};
 use testkit::{Make, Row, Script, Verdict, linux, load_all, table, verdict};
 
 /// Scripts on Linux spend their time waiting: many at once.
@@ -55,6 +55,11 @@ fn the_engine_passes_all_scripts_with_super_segments() {
 #[test]
 fn the_whole_stack_passes_all_scripts() {
     all_pass_on(&Whole);
+}
+
+#[test]
+fn the_whole_stack_passes_all_scripts_over_ipv6() {
+    all_pass_on(&WholeV6);
 }
 
 #[test]

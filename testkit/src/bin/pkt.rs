@@ -1,4 +1,4 @@
-//! Runs packet scripts and shows what happened: `pkt [--on engine|super|whole|linux]... FILE...` (default: engine and linux).
+//! Runs packet scripts and shows what happened: `pkt [--on engine|super|whole|whole6|linux]... FILE...` (default: engine and linux).
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use testkit::engine::Engine;
 use testkit::script::Linux;
-use testkit::whole::Whole;
+use testkit::whole::{Whole, WholeV6};
 use testkit::{Make, Script, linux, load, run};
 
-const USAGE: &str = "usage: pkt [--on engine|super|whole|linux]... FILE.pkt...\n\
+const USAGE: &str = "usage: pkt [--on engine|super|whole|whole6|linux]... FILE.pkt...\n\
                      Runs each script on each stack named (default: engine and linux) and prints the trace.";
 
 fn main() -> ExitCode {
@@ -52,6 +52,7 @@ fn show(script: &Script, stack: &str) -> bool {
         "engine" => on(script, &Engine::Segments),
         "super" => on(script, &Engine::SuperSegments),
         "whole" => on(script, &Whole),
+        "whole6" => on(script, &WholeV6),
         "linux" => {
             match &script.linux {
                 Linux::Agrees => {}

@@ -19,7 +19,7 @@ use tcp::Ecn;
 use units::Nanos;
 use wire::tcp::Segment;
 
-use crate::packet;
+use crate::packet::{self, Family};
 use crate::run::{Failure, Run, run};
 use crate::script::{Call, Check, Config, Kind, Script};
 use crate::subject::{Heard, LOCAL, LOCAL_PORT, Pace, REMOTE, REMOTE_PORT, Refusal, Subject};
@@ -88,7 +88,7 @@ impl Referee {
         let mut bytes = vec![0u8; 65_536];
         loop {
             let len = self.tun.read(&mut bytes).ok().filter(|&n| n > 0)?;
-            if let Some((_, heard)) = packet::parse(&bytes[..len], self.now()) {
+            if let Some((_, heard)) = packet::parse(Family::V4, &bytes[..len], self.now()) {
                 return Some(heard);
             }
         }
@@ -109,7 +109,7 @@ impl Subject for Referee {
     }
 
     fn inject(&mut self, seg: &Segment, payload: &[u8]) {
-        let packet = packet::emit(seg, payload, REMOTE_PORT, LOCAL_PORT);
+        let packet = packet::emit(Family::V4, seg, payload, REMOTE_PORT, LOCAL_PORT);
         let written = self.tun.write(&packet).expect("a TUN interface takes packets while it is up");
         assert_eq!(written, packet.len(), "TUN takes packets whole");
     }

@@ -18,9 +18,9 @@ use wire::Seq;
 use wire::tcp::{Flags, Options, Segment};
 
 use crate::engine::engine_config;
-use crate::packet;
+use crate::packet::{self, Family};
 use crate::script::{Call, Check, Config, Dead, Kind, State};
-use crate::subject::{Heard, LOCAL, LOCAL_PORT, Make, Pace, REMOTE_PORT, Refusal, Subject};
+use crate::subject::{Heard, LOCAL_PORT, Make, Pace, REMOTE_PORT, Refusal, Subject};
 use cable::{Cable, OURS};
 use user::{End, User};
 
@@ -31,9 +31,13 @@ const TURNS_AT_ONCE: u32 = 1_000;
 /// Half-open connections that fill a flow group's backlog, so that cookies are made.
 const BACKLOG: u16 = 8;
 
-/// Makes whole stacks.
+/// Makes whole stacks that speak IPv4.
 #[derive(Clone, Copy, Debug)]
 pub struct Whole;
+
+/// Makes whole stacks that speak IPv6. Scripts name the segment size that is left for TCP, so they are the same.
+#[derive(Clone, Copy, Debug)]
+pub struct WholeV6;
 
 impl Make for Whole {
     fn name(&self) -> &'static str {
@@ -41,22 +45,40 @@ impl Make for Whole {
     }
 
     fn make(&self, config: &Config) -> Result<Box<dyn Subject>, String> {
-        Ok(Box::new(Bench {
+        Ok(Bench::make(config, Family::V4))
+    }
+}
+
+impl Make for WholeV6 {
+    fn name(&self) -> &'static str {
+        "whole stack, IPv6"
+    }
+
+    fn make(&self, config: &Config) -> Result<Box<dyn Subject>, String> {
+        Ok(Bench::make(config, Family::V6))
+    }
+}
+
+impl Bench {
+    fn make(config: &Config, family: Family) -> Box<dyn Subject> {
+        Box::new(Bench {
             config: config.clone(),
+            family,
             thread: None,
-            user: User::default(),
+            user: User::new(family),
             now: BEGINNING,
             deadline: Nanos::MAX,
             port: LOCAL_PORT,
             sent: VecDeque::new(),
             breach: None,
-        }))
+        })
     }
 }
 
 /// The elastic thread and the two around it.
 struct Bench {
     config: Config,
+    family: Family,
     /// Made when the script has said whether it listens.
     thread: Option<ElasticThread<Cable>>,
     user: User,
@@ -70,7 +92,7 @@ struct Bench {
 
 impl Bench {
     fn thread(&mut self) -> &mut ElasticThread<Cable> {
-        self.thread.get_or_insert_with(|| elastic_thread(&self.config, &[]))
+        self.thread.get_or_insert_with(|| elastic_thread(&self.config, self.family, &[]))
     }
 
     fn with_cable<T>(&mut self, f: impl FnOnce(&mut Cable) -> T) -> T {
@@ -96,7 +118,7 @@ impl Bench {
 
     fn listen_to_cable(&mut self) {
         while let Some(bytes) = self.with_cable(Cable::take) {
-            if let Some((port, heard)) = packet::parse(&bytes, self.now - BEGINNING) {
+            if let Some((port, heard)) = packet::parse(self.family, &bytes, self.now - BEGINNING) {
                 self.port = port;
                 self.sent.push_back(heard);
             }
@@ -121,7 +143,7 @@ impl Bench {
         let syn =
             Segment { seq: Seq(1), ack: Seq(0), flags: Flags::SYN, wnd: 1, len: 0, opts: Options::NONE, ce: false };
         for n in 1..=BACKLOG {
-            let packet = packet::emit(&syn, &[], REMOTE_PORT + n, LOCAL_PORT);
+            let packet = packet::emit(self.family, &syn, &[], REMOTE_PORT + n, LOCAL_PORT);
             self.with_cable(|c| c.send(&packet));
         }
         self.turn();
@@ -159,7 +181,7 @@ impl Subject for Bench {
     }
 
     fn inject(&mut self, seg: &Segment, payload: &[u8]) {
-        let packet = packet::emit(seg, payload, REMOTE_PORT, self.port);
+        let packet = packet::emit(self.family, seg, payload, REMOTE_PORT, self.port);
         self.with_cable(|c| c.send(&packet));
         self.turn();
     }
@@ -178,7 +200,7 @@ impl Subject for Bench {
     fn call(&mut self, call: Call) -> Result<(), Refusal> {
         match call {
             Call::Listen => {
-                self.thread = Some(elastic_thread(&self.config, &[LOCAL_PORT]));
+                self.thread = Some(elastic_thread(&self.config, self.family, &[LOCAL_PORT]));
                 if self.config.cookies {
                     self.fill_backlog();
                 }
@@ -252,7 +274,7 @@ impl Subject for Bench {
     }
 
     fn new_connection(&mut self) {
-        self.user = User::default();
+        self.user = User::new(self.family);
     }
 }
 
@@ -268,9 +290,12 @@ fn reason(dead: abi::Dead) -> Option<Dead> {
 }
 
 /// One core with as little memory as scripts need, which listens on `ports`.
-fn elastic_thread(config: &Config, ports: &[u16]) -> ElasticThread<Cable> {
-    let mut stack = StackConfig::new(OURS, LOCAL, 24);
+fn elastic_thread(config: &Config, family: Family, ports: &[u16]) -> ElasticThread<Cable> {
+    let (local, remote) = family.ends();
+    let mut stack = StackConfig::new(OURS, local, if local.is_v4() { 24 } else { 64 });
     stack.tcp = engine_config(config);
+    // The stack takes IPv6's longer header off by itself.
+    stack.tcp.mss += (family.header() - Family::V4.header()) as u16;
     stack.max_conns = 64;
     stack.records = 4;
     stack.backlog = usize::from(BACKLOG);
@@ -278,5 +303,6 @@ fn elastic_thread(config: &Config, ports: &[u16]) -> ElasticThread<Cable> {
     stack.pools = PoolSizes { rx: 256, spill: 2, tx: 256, small: 64 };
     // One flow group: the few SYNs that fill the backlog fill it for every flow.
     let shared = Shared::new(stack, 1, [7; 48], |_| FlowGroupId(0), |_| {}).expect("memory for a small stack");
-    ElasticThread::new(CoreId(0), Arc::new(shared), Cable::new(config.mss + 40)).expect("memory for a small stack")
+    let mtu = config.mss + (family.header() + wire::tcp::HEADER) as u16;
+    ElasticThread::new(CoreId(0), Arc::new(shared), Cable::new(mtu, remote)).expect("memory for a small stack")
 }

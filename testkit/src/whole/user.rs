@@ -1,16 +1,18 @@
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use abi::{Cookie, Handle};
 use dataplane::{App, BatchView};
 use mem::MbufQueue;
 use netstack::Pending;
 
-use crate::subject::{REMOTE, REMOTE_PORT, stream, stream_byte};
+use crate::packet::Family;
+use crate::subject::{REMOTE_PORT, stream, stream_byte};
 
 /// The script's user as an application of the dataplane. What it is to do is written down by the subject, and done
 /// when its connection comes by in a batch.
 #[derive(Default)]
 pub(super) struct User {
+    family: Family,
     /// The connection, while it is open.
     pub(super) handle: Option<Handle>,
     pub(super) connected: bool,
@@ -46,11 +48,16 @@ pub(super) enum End {
 }
 
 impl User {
+    /// A user without a connection.
+    pub(super) fn new(family: Family) -> User {
+        User { family, ..User::default() }
+    }
+
     fn entry(&mut self, batch: &mut BatchView<'_>, i: usize) {
         let entry = batch.entry(i);
         let (handle, pending, dead) = (entry.handle, entry.pending, entry.dead);
         if pending.contains(Pending::KNOCK) {
-            *self = User { handle: Some(handle), ..User::default() };
+            *self = User { handle: Some(handle), ..User::new(self.family) };
             if let Err(code) = batch.accept(i, Cookie(1)) {
                 self.error = Some(format!("accept: {code:?}"));
             }
@@ -136,7 +143,7 @@ impl User {
 impl App for User {
     fn start(&mut self, batch: &mut BatchView<'_>) {
         if std::mem::take(&mut self.to_do.connect) {
-            let peer = SocketAddr::V4(SocketAddrV4::new(REMOTE, REMOTE_PORT));
+            let peer = SocketAddr::new(self.family.ends().1.into(), REMOTE_PORT);
             if let Err(code) = batch.connect(Cookie(1), peer) {
                 self.error = Some(format!("connect: {code:?}"));
             }
