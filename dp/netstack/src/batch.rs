@@ -174,6 +174,11 @@ impl Batch {
         &self.datagrams
     }
 
+    /// Takes the datagrams out, to be kept beyond the batch: their buffers go home when they are dropped.
+    pub fn drain_datagrams(&mut self) -> impl Iterator<Item = Datagram> + '_ {
+        self.datagrams.drain(..)
+    }
+
     /// What background threads posted to this connection, in order.
     pub fn messages(&self, handle: Handle) -> impl Iterator<Item = u64> + '_ {
         self.messages.iter().filter(move |(h, _)| *h == handle).map(|(_, token)| *token)

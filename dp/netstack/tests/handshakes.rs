@@ -1,70 +1,21 @@
 //! Handshakes in numbers, given to one stack as frames: floods, cookies, churn. The peer keeps nothing but what it was told last.
 
-use std::collections::VecDeque;
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
 use abi::{Cookie, Handle, Syscall};
 use mem::{Pool, Room};
 use netstack::{Batch, DropReason, Pending, Shared, Stack, StackConfig};
-use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, Steering, TxFrame, TxFull};
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::tcp::{Flags, Header, Options};
 use wire::{Ipv4Addr, Mac, Seq, Tuple, arp, ethernet, ipv4, tcp};
+
+mod common;
+use common::{Plug, Wire};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 const MAC: Mac = Mac::local(1);
 const PEER_MAC: Mac = Mac::local(2);
 const PORT: u16 = 7;
-
-/// Frames in both directions, whole.
-#[derive(Default)]
-struct Wire {
-    to_stack: VecDeque<Vec<u8>>,
-    from_stack: VecDeque<Vec<u8>>,
-}
-
-struct Plug(Arc<Mutex<Wire>>, Caps);
-
-impl Queue for Plug {
-    fn caps(&self) -> &Caps {
-        &self.1
-    }
-
-    fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        let mut wire = self.0.lock().unwrap();
-        let n = max.min(wire.to_stack.len()).min(out.capacity() - out.len());
-        for bytes in wire.to_stack.drain(..n) {
-            let mut head = pools.mbufs.alloc().unwrap();
-            head.extend(&bytes);
-            out.push(RxFrame { head, rest: Default::default(), csum_ok: false, group: None });
-        }
-        n
-    }
-
-    fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
-        let mut bytes = frame.head.to_vec();
-        frame.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        self.0.lock().unwrap().from_stack.push_back(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) {}
-
-    fn wait_fd(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn before_sleep(&mut self) -> bool {
-        true
-    }
-
-    fn after_sleep(&mut self) {}
-
-    fn counters(&self) -> QueueCounters {
-        QueueCounters::default()
-    }
-}
 
 struct World {
     stack: Stack<Plug>,
@@ -82,21 +33,9 @@ impl World {
         let config = StackConfig { max_conns, backlog, tcp_ports: vec![PORT], ..StackConfig::new(MAC, OURS, 16) };
         // Everything in one group of flows: the worst that a peer can do.
         let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
-        let caps = Caps {
-            mtu: 1500,
-            tx_csum: false,
-            rx_csum: false,
-            tso: false,
-            large_rx: false,
-            gather: true,
-            steering: Steering::Hardware,
-            reta_size: 128,
-            mac: MAC.0,
-            name: "test".into(),
-        };
         let wire = Arc::new(Mutex::new(Wire::default()));
         let mut w = World {
-            stack: Stack::new(CoreId(0), shared, Plug(wire.clone(), caps)).unwrap(),
+            stack: Stack::new(CoreId(0), shared, Plug::new(wire.clone(), MAC)).unwrap(),
             wire,
             arena: Pool::new(Room::Exchange, 64, 2048).unwrap(),
             batch: Batch::new(64),
