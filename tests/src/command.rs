@@ -13,6 +13,10 @@ pub enum App {
     Discard,
     /// `spin`: spends the time that each request carries.
     Spin,
+    /// `discard`: RFC 863.
+    Sink,
+    /// `chargen`: RFC 864.
+    Chargen,
     /// `echo --mode source`: sends as much of the pattern as it is asked for.
     Source,
 }
@@ -64,6 +68,8 @@ impl Serve {
             App::Spin => ("spin", ""),
             App::Echo => ("echo", "--mode echo"),
             App::Discard => ("echo", "--mode discard"),
+            App::Sink => ("discard", ""),
+            App::Chargen => ("chargen", ""),
             App::Source => ("echo", "--mode source"),
         };
         let stack = match self.stack {

@@ -48,7 +48,7 @@ pub use binary::path as zygix_path;
 pub use command::{App, Serve};
 pub use crossing::Crossing;
 pub use namespace::Namespace;
-pub use rig::{CLIENT, PORT, Rig, SERVER, TAP};
+pub use rig::{CLIENT, PORT, Rig, SERVER, SERVER_V6, TAP, V6};
 pub use run::{Ran, finish, piped, run};
 pub use server::{Counters, Ended, Server};
 pub use stack::Stack;

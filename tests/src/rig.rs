@@ -1,5 +1,5 @@
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +11,10 @@ pub const TAP: &str = "zx0";
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// Where Linux, and with it the clients, is.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// Where the server is over IPv6, if it was started with [`V6`].
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 2);
+/// Arguments that give a server of ours an IPv6 address as well.
+pub const V6: &str = "--addr 2001:2::2/64";
 /// Where it listens.
 pub const PORT: u16 = 11211;
 
@@ -82,11 +86,27 @@ impl Rig {
         Text::new(self.connect())
     }
 
+    /// As [`Rig::connect`], to the server's address of this family.
+    ///
+    /// # Panics
+    /// When the server does not accept it.
+    #[track_caller]
+    pub fn connect_to(&self, host: IpAddr) -> TcpStream {
+        let addr = SocketAddr::new(host, PORT);
+        self.namespace.inside(|| dial(addr)).unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))
+    }
+
     /// A UDP socket that sends to and receives from the server.
     pub fn datagrams(&self) -> UdpSocket {
+        self.datagrams_to(self.addr().ip())
+    }
+
+    /// As [`Rig::datagrams`], to this address of the server.
+    pub fn datagrams_to(&self, host: IpAddr) -> UdpSocket {
+        let any = if host.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         self.namespace.inside(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("any port");
-            socket.connect(self.addr()).expect("there is a route");
+            let socket = UdpSocket::bind((any, 0)).expect("any port");
+            socket.connect((host, PORT)).expect("there is a route");
             socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
             socket
         })

@@ -26,17 +26,6 @@ on_stacks! {
         rig.still_echoes();
     }
 
-    /// A fragmented ping is not answered, and does no harm: fragments are not reassembled.
-    [zygix = Zygix]
-    fn fragments_are_dropped(stack) {
-        let ping = need!(need::program(&["ping"], "iputils-ping"));
-        let rig = need!(echo(stack));
-        let ran = rig.run(&ping, &["-c", "2", "-i", "0.01", "-W", "1", "-s", "4000", &rig.addr().ip().to_string()]);
-        assert!(ran.out.contains("0 received"), "{}", ran.out);
-        assert!(rig.server.counters().dropped("fragment") >= 6, "two pings in three fragments each");
-        rig.still_echoes();
-    }
-
     /// One line there and back.
     [zygix = Zygix, linux = Linux, floating = Floating]
     fn nc_over_udp(stack) {

@@ -179,21 +179,22 @@ on_stacks! {
         bench.still_serves();
     }
 
-    /// Fragments are not reassembled; what is known of IP beyond TCP, UDP and ICMP echo is nothing.
+    /// Fragments that fit nothing, and what is known of IP beyond TCP, UDP and ICMP: nothing.
     [zygix = Zygix, software = Software]
     fn fragments_and_foreign_protocols(stack) {
         let mut bench = need!(Bench::start(stack));
         let wire = &bench.wire;
-        let syn = wire.tcp(4000, SYN, 1, 0, &[], b"");
+        let syn = wire.tcp(4000, SYN, 1, 0, &[], b"").with(IP + 4, &[7, 7]);
         let frames = [
-            ("a first fragment", syn.clone().with(IP + 6, &[0x20, 0]).sealed()),
-            ("a middle fragment", syn.clone().with(IP + 6, &[0x20, 7]).sealed()),
-            ("a last fragment", syn.clone().with(IP + 6, &[0, 7]).sealed()),
-            // The tiny-fragment attack aims at the flags in the second fragment.
-            ("a tiny fragment", syn.with(IP + 6, &[0x20, 0]).with(IP + 2, &[0, 28]).sealed()),
-            ("a fragmented ping", wire.icmp(8, 0, &[0; 64]).with(IP + 6, &[0x20, 0]).sealed()),
+            ("a fragment without a byte", syn.clone().with(IP + 6, &[0x20, 0]).with(IP + 2, &[0, 20]).sealed()),
+            ("a fragment that ends in the middle of a word", syn.clone().with(IP + 6, &[0x20, 7]).with(IP + 2, &[0, 29]).sealed()),
+            ("a fragment beyond 64 KiB", syn.clone().with(IP + 6, &[0x1f, 0xff]).sealed()),
         ];
         bench.dropped("fragment", &frames);
+        // The tiny-fragment attack (RFC 1858) aims at the flags in the second fragment: an overlap costs both.
+        let wire = &bench.wire;
+        wire.send(&syn.clone().with(IP + 6, &[0x20, 0]).with(IP + 2, &[0, 36]).sealed());
+        bench.dropped("fragment", &[("an overlap", syn.with(IP + 6, &[0, 1]).with(IP + 2, &[0, 32]).sealed())]);
         let wire = &bench.wire;
         let frames = [("GRE", wire.ipv4(47, &[0; 40])), ("nothing known", wire.ipv4(253, &[])), ("SCTP", wire.ipv4(132, &[7; 40]))];
         bench.dropped("protocol", &frames);
@@ -202,10 +203,12 @@ on_stacks! {
             ("an answer to no ping", wire.icmp(0, 0, b"pong")),
             ("a redirect", wire.icmp(5, 1, &[9; 28])),
             ("a timestamp request", wire.icmp(13, 0, &[0; 12])),
-            // Whoever knows the ports could end connections so, were it believed (RFC 5927).
-            ("a port unreachable", wire.icmp(3, 3, &wire.tcp(PORT, ACK, 1, 1, &[], b"").0[IP..L4 + 8])),
         ];
         bench.dropped("icmp", &frames);
+        let wire = &bench.wire;
+        // Whoever knows the ports could end connections so, were it believed (RFC 5927).
+        let frames = [("a port unreachable", wire.icmp(3, 3, &wire.tcp(PORT, ACK, 1, 1, &[], b"").0[IP..L4 + 8]))];
+        bench.dropped("icmp_forged", &frames);
         let frames = [("a datagram to a closed port", bench.wire.udp(9, b"anybody?"))];
         bench.dropped("udp_no_port", &frames);
 

@@ -23,3 +23,21 @@ fn mix(k: u64) -> u64 {
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
 }
+
+/// Characters of a line of [`chargen`], without its end.
+const LINE: u64 = 72;
+/// Printable characters of ASCII, the blank among them.
+const PRINTABLE: u64 = 95;
+
+/// Fills `out` with the characters from `offset` on: lines of 72, each beginning one character further in ASCII than the one before (RFC
+/// 864's recommended syntax).
+pub fn chargen(offset: u64, out: &mut [u8]) {
+    for (i, byte) in (offset..).zip(out) {
+        let (line, column) = (i / (LINE + 2), i % (LINE + 2));
+        *byte = match column.checked_sub(LINE) {
+            None => b' ' + ((line + column) % PRINTABLE) as u8,
+            Some(0) => b'\r',
+            Some(_) => b'\n',
+        };
+    }
+}

@@ -1,7 +1,7 @@
 use units::CoreId;
 use zygix::{Cx, Next, Peer, Received, Reply, Service};
 
-use crate::{Digest, pattern};
+use crate::{Digest, chargen, pattern};
 
 /// Bytes of the pattern that are made at once: a transmit buffer's.
 const PIECE: usize = 2048;
@@ -16,7 +16,17 @@ pub enum Mode {
     Discard,
     /// Reads a decimal count and a newline, sends that many bytes of [`pattern`], and closes.
     Source,
+    /// Throws away what it receives (RFC 863).
+    Sink,
+    /// Sends characters until the peer has enough, whatever that says (RFC 864).
+    Chargen,
 }
+
+/// Ports whose services answer any datagram: echo, daytime, quote of the day, chargen, time, DNS, NTP. A datagram that claims to come from
+/// one of them was made to set two services at each other.
+const ANSWERING: [u16; 7] = [7, 13, 17, 19, 37, 53, 123];
+/// Characters in a datagram of chargen at most (RFC 864).
+const CHARACTERS: u32 = 512;
 
 /// The service: a mode for each local port.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +51,20 @@ impl Echo {
     }
 }
 
+/// State of one thread: where its chargen's lengths come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Core(u32);
+
+impl Core {
+    /// Between 1 and 512, all of them about as often (RFC 864 asks for a random number).
+    fn characters(&mut self) -> usize {
+        // A Weyl sequence, mixed: nobody's secret hangs on it.
+        self.0 = self.0.wrapping_add(0x9e37_79b9);
+        let mixed = (self.0 ^ self.0 >> 15).wrapping_mul(0x85eb_ca6b);
+        ((mixed >> 16) % CHARACTERS) as usize + 1
+    }
+}
+
 /// State of one connection.
 #[derive(Debug)]
 pub struct Conn(State);
@@ -55,21 +79,32 @@ enum State {
         sent: u64,
         total: u64,
     },
+    Sink,
+    /// How many characters have been sent.
+    Chargen(u64),
 }
 
 impl Service for Echo {
     type Conn = Conn;
-    type Core = ();
+    type Core = Core;
     type Msg = ();
 
-    fn core(&self, _id: CoreId) {}
+    fn core(&self, id: CoreId) -> Core {
+        Core(u32::from(id.0))
+    }
 
-    fn accept(&self, _core: &mut (), peer: &Peer) -> Option<Conn> {
+    fn accept(&self, _core: &mut Core, peer: &Peer) -> Option<Conn> {
         Some(Conn(match self.mode(peer.local.port()) {
             Mode::Echo => State::Echo,
             Mode::Discard => State::Discard(Digest::new()),
             Mode::Source => State::Asked(0),
+            Mode::Sink => State::Sink,
+            Mode::Chargen => State::Chargen(0),
         }))
+    }
+
+    fn opened(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
+        conn.stream(tx)
     }
 
     fn recv(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, rx: &mut Received<'_>, tx: &mut Reply<'_>) -> Next {
@@ -89,19 +124,38 @@ impl Service for Echo {
                 rx.consume(rx.len());
                 conn.stream(tx)
             }
+            // RFC 864: "until the user terminates the connection".
+            State::Sink | State::Chargen(_) => {
+                rx.consume(rx.len());
+                if rx.fin() { Next::Close } else { conn.stream(tx) }
+            }
         }
     }
 
     fn writable(&self, _cx: &mut Cx<'_, Self>, conn: &mut Conn, tx: &mut Reply<'_>) -> Next {
         match conn.0 {
-            State::Source { .. } => conn.stream(tx),
-            State::Echo | State::Discard(_) | State::Asked(_) => Next::Read,
+            State::Source { .. } | State::Chargen(_) => conn.stream(tx),
+            State::Echo | State::Discard(_) | State::Asked(_) | State::Sink => Next::Read,
         }
     }
 
-    fn datagram(&self, _core: &mut (), peer: &Peer, data: &[u8], tx: &mut Reply<'_>) {
-        if self.mode(peer.local.port()) == Mode::Echo && tx.reserve(data.len()) {
-            tx.write(data);
+    fn datagram(&self, core: &mut Core, peer: &Peer, data: &[u8], tx: &mut Reply<'_>) {
+        let from = peer.remote.port();
+        // Two echoes, set at each other by one forged datagram, would never end: neither answers its like.
+        if from == peer.local.port() || ANSWERING.contains(&from) {
+            return;
+        }
+        match self.mode(peer.local.port()) {
+            Mode::Echo if tx.reserve(data.len()) => {
+                tx.write(data);
+            }
+            Mode::Chargen => {
+                let mut characters = [0; CHARACTERS as usize];
+                let n = core.characters();
+                chargen(0, &mut characters[..n]);
+                tx.write(&characters[..n]);
+            }
+            _ => {}
         }
     }
 }
@@ -153,14 +207,18 @@ fn ask(count: &mut u64, rx: &mut Received<'_>) -> Asked {
 }
 
 impl Conn {
-    /// Sends as much of the pattern as there is room for.
+    /// Sends as much of the pattern, or of the characters, as there is room for.
     fn stream(&mut self, tx: &mut Reply<'_>) -> Next {
-        let State::Source { sent, total } = &mut self.0 else { return Next::Read };
-        while *sent < *total {
+        let (sent, total, fill): (_, _, fn(u64, &mut [u8])) = match &mut self.0 {
+            State::Source { sent, total } => (sent, *total, pattern),
+            State::Chargen(sent) => (sent, u64::MAX, chargen),
+            _ => return Next::Read,
+        };
+        while *sent < total {
             // A transmit buffer at a time, made where it is sent from.
-            let n = (*total - *sent).min(PIECE as u64) as usize;
+            let n = (total - *sent).min(PIECE as u64) as usize;
             let fill = |out: &mut [u8]| {
-                pattern(*sent, out);
+                fill(*sent, out);
                 out.len()
             };
             if !tx.write_with(n, fill) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use units::{CoreId, FlowGroupId, Nanos};
 use zygix::{ConnRef, Cx, Next, Peer, Received, Reply, SEND_CAP, SEND_MARK, Service};
 
-use crate::{Digest, Echo, Mode, pattern};
+use crate::{Core, Digest, Echo, Mode, chargen, pattern};
 
 fn peer(port: u16) -> Peer {
     Peer { remote: SocketAddr::from(([198, 18, 0, 2], 4000)), local: SocketAddr::from(([198, 18, 0, 1], port)) }
@@ -17,8 +17,8 @@ fn talk(echo: &Echo, port: u16, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut outward = Pool::new(Room::Exchange, 256, 2048).expect("pool");
     let mut queue = MbufQueue::new();
     let (mut ops, mut answer, mut closed) = (Vec::new(), Vec::new(), false);
-    echo.core(CoreId(0));
-    let mut conn = echo.accept(&mut (), &peer(port)).expect("accepted");
+    let _ = echo.core(CoreId(0));
+    let mut conn = echo.accept(&mut Core::default(), &peer(port)).expect("accepted");
     let me = ConnRef::new(abi::Handle::new(FlowGroupId(0), 0, 0));
     for step in 0..=pieces.len() {
         let fin = step == pieces.len();
@@ -28,7 +28,7 @@ fn talk(echo: &Echo, port: u16, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
             queue.push_back(mbuf);
         }
         loop {
-            let mut core = ();
+            let mut core = Core::default();
             let mut cx: Cx<'_, Echo> = Cx::new(&mut core, Nanos(1), me, &mut ops);
             let mut out = MbufQueue::new();
             let mut tx = Reply::new(&mut out, &mut outward, SEND_CAP - SEND_MARK);
@@ -77,7 +77,7 @@ fn a_long_source_outlives_many_reply_windows() {
 fn datagrams_come_back() {
     let mut pool = Pool::new(Room::Exchange, 4, 2048).expect("pool");
     let mut out = MbufQueue::new();
-    Echo::default().datagram(&mut (), &peer(7), b"ping", &mut Reply::new(&mut out, &mut pool, 1472));
+    Echo::default().datagram(&mut Core::default(), &peer(7), b"ping", &mut Reply::new(&mut out, &mut pool, 1472));
     assert_eq!(out.iter().map(|m| m.to_vec()).collect::<Vec<_>>().concat(), b"ping");
 }
 
@@ -110,4 +110,44 @@ proptest! {
         pattern(offset + a.len() as u64, b);
         prop_assert_eq!(whole, pieces);
     }
+}
+
+#[test]
+fn chargen_sends_lines_that_walk_through_ascii() {
+    let mut lines = [0; 74 * 96];
+    chargen(0, &mut lines);
+    assert!(lines.starts_with(b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefg\r\n!\"#"));
+    assert!(lines[74 * 94..].starts_with(b"~ !\""));
+    assert_eq!(lines[..74], lines[74 * 95..], "after 95 lines it begins again");
+    let mut part = [0; 100];
+    chargen(1000, &mut part);
+    assert_eq!(part, lines[1000..1100]);
+}
+
+/// What comes back for a datagram from this port to one of these modes.
+fn answer(mode: Mode, from: u16, data: &[u8]) -> Vec<u8> {
+    let mut outward = Pool::new(Room::Exchange, 64, 2048).expect("pool");
+    let mut out = MbufQueue::new();
+    let mut tx = Reply::new(&mut out, &mut outward, SEND_CAP);
+    let ends = Peer { remote: SocketAddr::from(([198, 18, 0, 2], from)), ..peer(7007) };
+    Echo::new(mode).datagram(&mut Core::default(), &ends, data, &mut tx);
+    out.iter().flat_map(|m| m.to_vec()).collect()
+}
+
+#[test]
+fn datagrams_are_answered_by_mode_and_never_to_a_service_that_answers() {
+    assert_eq!(answer(Mode::Echo, 4000, b"ping"), b"ping");
+    assert_eq!(answer(Mode::Sink, 4000, b"ping"), b"");
+    let characters = answer(Mode::Chargen, 4000, b"");
+    assert!((1..=512).contains(&characters.len()) && characters.starts_with(b" "));
+    for from in [7, 13, 17, 19, 37, 53, 123, 7007] {
+        for mode in [Mode::Echo, Mode::Chargen] {
+            assert_eq!(answer(mode, from, b"ping"), b"", "{from}");
+        }
+    }
+}
+
+#[test]
+fn the_sink_says_nothing_and_closes_with_its_peer() {
+    assert_eq!(talk(&Echo::new(Mode::Sink), 9, &[b"all of this", b"is thrown away"]), (Vec::new(), true));
 }

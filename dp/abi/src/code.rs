@@ -44,7 +44,7 @@ pub enum Dead {
     Local = 4,
     /// The dataplane ran out of connections, ports or buffers.
     NoResources = 5,
-    /// The address could not be resolved.
+    /// The active open did not get to the peer: an ICMP error said so.
     Unreachable = 6,
     /// The application's handler panicked.
     Panicked = 7,
@@ -59,7 +59,7 @@ impl fmt::Display for Dead {
             Dead::Refused => "connection refused",
             Dead::Local => "closed here",
             Dead::NoResources => "out of resources",
-            Dead::Unreachable => "no answer to address resolution",
+            Dead::Unreachable => "unreachable",
             Dead::Panicked => "handler panicked",
         })
     }

@@ -68,10 +68,16 @@ SIGINT and SIGTERM end it: connections are reset, counters printed. A second sig
     #[command(after_help = "\
 Examples:
   sudo zygix serve echo                              echoes TCP and UDP at 198.18.0.2:7007
+  sudo zygix serve echo --addr 198.18.0.2/24 --addr 2001:2::2/64
+                                                     the same for IPv4 and IPv6
   sudo zygix serve echo --mode discard               reads to the end, answers `<bytes> <digest>`
   printf '1000000\\n' | nc 198.18.0.2 7007            with --mode source: a million bytes of a known pattern
   zygix serve echo --stack linux-partitioned -t 2    on Linux sockets, two threads")]
     Echo(Echo),
+    /// Throw away what comes (RFC 863), TCP and UDP.
+    Discard(Plain<7009>),
+    /// Send characters (RFC 864), TCP and UDP: to a connection for as long as it is open, up to 512 in answer to a datagram.
+    Chargen(Plain<7019>),
     /// Work of a known length: each request says how long it wants to be served, and is.
     #[command(after_help = "\
 Examples:
@@ -123,6 +129,17 @@ pub(crate) struct Echo {
 pub(crate) struct Spin {
     /// The port, TCP and UDP
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = 7008)]
+    pub(crate) port: u16,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
+/// A service that has nothing to set but where it is.
+#[derive(Args, Debug)]
+pub(crate) struct Plain<const PORT: u16> {
+    /// The port, TCP and UDP
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = PORT)]
     pub(crate) port: u16,
 
     #[command(flatten)]

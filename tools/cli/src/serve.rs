@@ -43,6 +43,8 @@ pub(crate) fn run(serve: &Serve) -> anyhow::Result<()> {
             };
             launch(Arc::new(Echo::new(mode)), "echo", args.port, mode == Mode::Echo, &args.on)
         }
+        App::Discard(args) => launch(Arc::new(Echo::new(Mode::Sink)), "discard", args.port, true, &args.on),
+        App::Chargen(args) => launch(Arc::new(Echo::new(Mode::Chargen)), "chargen", args.port, true, &args.on),
         App::Spin(args) => launch(Arc::new(spin::Service::default()), "spin", args.port, true, &args.on),
     }
 }

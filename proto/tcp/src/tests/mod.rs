@@ -6,6 +6,7 @@ mod fuzz;
 mod handshake;
 mod loss;
 mod pair;
+mod path;
 mod rfc5961;
 mod rfc7323;
 mod windows;
