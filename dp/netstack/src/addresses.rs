@@ -4,9 +4,18 @@ use wire::{Addr, Mac, Tuple};
 
 use crate::config::{Network, StackConfig};
 
-/// One of our addresses, by its position: what a connection keeps of its own end.
+/// One of our addresses, by its position, with a bit that says that it is IPv6: what a connection keeps of its own end.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct LocalId(pub(crate) u8);
+
+/// The bit of IPv6 in a [`LocalId`].
+const V6: u8 = 0x80;
+
+impl LocalId {
+    fn new(position: usize, addr: &Addr) -> LocalId {
+        LocalId(position as u8 | if addr.is_v4() { 0 } else { V6 })
+    }
+}
 
 /// Both ends of a flow as a connection keeps them: 24 bytes for either family.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -18,6 +27,21 @@ pub(crate) struct Ends {
 }
 
 const _: () = assert!(size_of::<Ends>() == 24);
+
+impl Ends {
+    /// Whether the flow is IPv4's.
+    #[inline(always)]
+    pub(crate) fn is_v4(&self) -> bool {
+        self.local.0 & V6 == 0
+    }
+}
+
+/// One of our IPv4 addresses as most packets ask for it.
+#[derive(Clone, Copy, Debug)]
+struct OwnV4 {
+    ip: u32,
+    broadcast: u32,
+}
 
 /// One of our addresses and its network, as masks over 128 bits.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +80,8 @@ impl Own {
 #[derive(Debug)]
 pub(crate) struct Addresses {
     ours: Box<[Own]>,
+    /// The IPv4 ones among them, which come first.
+    v4: Box<[OwnV4]>,
     gateway_v4: Option<Addr>,
     gateway_v6: Option<Addr>,
     v6: bool,
@@ -71,8 +97,11 @@ impl Addresses {
         }
         // What is usual is looked at first.
         all.sort_by_key(|n| !n.address.is_v4());
+        let ours: Box<[Own]> = all.iter().map(Own::new).collect();
+        let four = ours.iter().filter(|own| own.addr.is_v4());
         Addresses {
-            ours: all.iter().map(Own::new).collect(),
+            v4: four.map(|own| OwnV4 { ip: own.addr.low32(), broadcast: own.broadcast.low32() }).collect(),
+            ours,
             gateway_v4: config.gateway.map(Addr::from),
             gateway_v6: config.gateway_v6.map(Addr::from),
             v6,
@@ -88,13 +117,19 @@ impl Addresses {
     /// Which of ours this is.
     #[inline]
     pub(crate) fn find(&self, addr: &Addr) -> Option<LocalId> {
-        self.ours.iter().position(|own| own.addr == *addr).map(|i| LocalId(i as u8))
+        self.ours.iter().position(|own| own.addr == *addr).map(|i| LocalId::new(i, addr))
+    }
+
+    /// As [`Addresses::find`], for IPv4.
+    #[inline(always)]
+    pub(crate) fn find_v4(&self, ip: u32) -> Option<LocalId> {
+        self.v4.iter().position(|own| own.ip == ip).map(|i| LocalId(i as u8))
     }
 
     /// One of our addresses.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn addr(&self, id: LocalId) -> Addr {
-        self.ours.get(usize::from(id.0)).map_or(Addr::UNSPECIFIED, |own| own.addr)
+        self.ours.get(usize::from(id.0 & !V6)).map_or(Addr::UNSPECIFIED, |own| own.addr)
     }
 
     #[inline]
@@ -118,16 +153,20 @@ impl Addresses {
     /// Whether `addr` can be a peer (RFC 1122 section 3.2.1.3; RFC 4291 sections 2.5.2, 2.5.3, 2.7): no host sends from, and nobody sends
     /// to, ourselves, a broadcast address, 0.0.0.0/8, 127.0.0.0/8, multicast and what lies above; `::`, `::1`, the IPv4-compatible
     /// addresses, multicast.
-    #[inline]
     pub(crate) fn is_host(&self, addr: &Addr) -> bool {
-        let shape = if addr.is_v4() {
-            let first = addr.low32() >> 24;
-            (1..224).contains(&first) && first != 127
-        } else {
-            let (high, low) = addr.halves();
-            self.v6 && !addr.is_multicast() && (high != 0 || low >> 32 != 0)
-        };
-        shape && !self.ours.iter().any(|own| own.addr == *addr || own.broadcast == *addr)
+        if addr.is_v4() {
+            return self.is_host_v4(addr.low32());
+        }
+        let (high, low) = addr.halves();
+        let shape = self.v6 && !addr.is_multicast() && (high != 0 || low >> 32 != 0);
+        shape && !self.ours.iter().any(|own| own.addr == *addr)
+    }
+
+    /// As [`Addresses::is_host`], for IPv4.
+    #[inline(always)]
+    pub(crate) fn is_host_v4(&self, ip: u32) -> bool {
+        let first = ip >> 24;
+        (1..224).contains(&first) && first != 127 && !self.v4.iter().any(|own| own.ip == ip || own.broadcast == ip)
     }
 
     /// Where packets for `addr` go next. Without a gateway for what is not on the link, `addr` itself is asked for, in vain.
@@ -147,7 +186,7 @@ impl Addresses {
             (family, own.on_link(addr), scope)
         };
         let best = self.ours.iter().enumerate().max_by_key(|(i, own)| (suits(own), usize::MAX - i))?;
-        suits(best.1).0.then_some(LocalId(best.0 as u8))
+        suits(best.1).0.then_some(LocalId::new(best.0, addr))
     }
 
     /// Whether we belong to the group: all nodes, or those asked for one of our addresses (RFC 4291 section 2.8).

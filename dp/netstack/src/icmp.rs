@@ -238,6 +238,14 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
+    /// Fits a new connection's segments to what is known of its path.
+    pub(crate) fn recall_path(&mut self, id: ConnId, now: Nanos) {
+        let remote = self.groups.conn_mut(id).map(|c| c.ends.remote);
+        if let Some(mtu) = remote.and_then(|remote| self.link.paths.mtu(&remote, now)) {
+            self.heed_path(id, mtu, now);
+        }
+    }
+
     /// Fits a connection's segments to a path that carries packets of `mtu` bytes.
     pub(crate) fn heed_path(&mut self, id: ConnId, mtu: u16, now: Nanos) {
         let Stack { groups, shared, .. } = self;

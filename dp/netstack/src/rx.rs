@@ -61,7 +61,7 @@ impl<Q: Queue> Stack<Q> {
         match eth.ethertype {
             ethernet::IPV4 => {
                 let ip = self.check_v4(&mut frame)?;
-                let local = self.shared.addresses.find(&ip.dst.into()).ok_or(DropReason::NotOurAddress)?;
+                let local = self.shared.addresses.find_v4(ip.dst.to_bits()).ok_or(DropReason::NotOurAddress)?;
                 if ip.is_fragment() {
                     return self.fragment_arrives(frame, Part::of_v4(&ip), now);
                 }
@@ -98,7 +98,7 @@ impl<Q: Queue> Stack<Q> {
                     return self.pass_on(frame, group);
                 }
                 if packet.protocol == ipv4::TCP {
-                    self.tcp_arrives(frame, packet, ends, group, now)
+                    self.tcp_arrives(frame, packet, &ends, group, now)
                 } else {
                     self.udp_arrives(frame, packet, &ends, now)
                 }
@@ -135,7 +135,7 @@ impl<Q: Queue> Stack<Q> {
     fn check_v4(&mut self, frame: &mut RxFrame) -> Result<ipv4::Header, DropReason> {
         let bytes = frame.head.len() + frame.rest.bytes() as usize;
         let ip = ipv4::Header::parse(&frame.head[ethernet::HEADER..], bytes - ethernet::HEADER)?;
-        if !self.shared.addresses.is_host(&ip.src.into()) {
+        if !self.shared.addresses.is_host_v4(ip.src.to_bits()) {
             return Err(DropReason::BadSource);
         }
         trim(frame, bytes, ethernet::HEADER + usize::from(ip.total_len))?;

@@ -9,9 +9,9 @@ use mem::{Depot, MemError};
 use nic::RxFrame;
 use tcp::{IsnKey, SynCookies};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId};
-use wire::{Addr, Tuple};
+use wire::Tuple;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Ends};
 use crate::config::StackConfig;
 use crate::conn::Conn;
 use crate::flow_table::FlowKey;
@@ -129,10 +129,10 @@ impl Shared {
         &self.config
     }
 
-    /// The engine's parameters for connections with `peer`.
-    #[inline]
-    pub(crate) fn tcp(&self, peer: &Addr) -> &tcp::Config {
-        if peer.is_v4() { &self.config.tcp } else { &self.tcp_v6 }
+    /// The engine's parameters for a flow.
+    #[inline(always)]
+    pub(crate) fn tcp(&self, ends: &Ends) -> &tcp::Config {
+        if ends.is_v4() { &self.config.tcp } else { &self.tcp_v6 }
     }
 
     /// The core whose network layer owns the flow group.

@@ -324,7 +324,7 @@ impl<Q: Queue> Stack<Q> {
         let Some(conn) = groups.conn_mut(id) else { return };
         conn.dirty = false;
         let Some(tcb) = conn.tcb.as_mut() else { return };
-        let (max, cfg) = (link.max_payload(tcb.mss()), shared.tcp(&conn.ends.remote));
+        let (max, cfg) = (link.max_payload(tcb.mss()), shared.tcp(&conn.ends));
         if conn.owed > 0 {
             conn.owed -= tcb.send(now, conn.owed);
         }

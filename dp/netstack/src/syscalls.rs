@@ -137,7 +137,7 @@ impl<Q: Queue> Stack<Q> {
         let hash = self.shared.flow_key.hash(&ends);
         let tuple = self.shared.addresses.tuple(&ends);
         let (isn, offset) = (self.shared.isn.isn(now, &tuple), self.shared.isn.ts_offset(&tuple));
-        let tcb = Tcb::connect_with_ts_offset(now, self.shared.tcp(&remote), isn, offset);
+        let tcb = Tcb::connect_with_ts_offset(now, self.shared.tcp(&ends), isn, offset);
         let id = self.new_conn(group, hash, ends, tcb, Owner::Connecting).ok_or(Code::NoMem)?;
         if let Some(conn) = self.groups.conn_mut(id) {
             conn.cookie = cookie;
@@ -212,7 +212,7 @@ impl<Q: Queue> Stack<Q> {
         // What the engine still lacks of the promised bytes comes before the FIN: its window may have shrunk since the promise.
         tcb.send_last(std::mem::take(&mut conn.owed));
         let from = tcb.rcv_nxt();
-        let arrival = how(tcb, now, shared.tcp(&conn.ends.remote));
+        let arrival = how(tcb, now, shared.tcp(&conn.ends));
         self.apply(id, &arrival, from, MbufQueue::new(), now);
         Ok(0)
     }

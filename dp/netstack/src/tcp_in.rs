@@ -51,14 +51,20 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         mut frame: RxFrame,
         packet: &Packet,
-        ends: Ends,
+        ends: &Ends,
         group: FlowGroupId,
         now: Nanos,
     ) -> Result<(), DropReason> {
         let header = wire::tcp::Header::parse(&frame.head[packet.at..])?;
         if !frame.csum_ok {
             let pieces = std::iter::once(&frame.head[packet.at..]).chain(frame.rest.iter().map(|m| &m[..]));
-            if !wire::tcp::checksum_ok(packet.src, packet.dst, pieces) {
+            let (src, dst) = (packet.src, packet.dst);
+            // Told apart here, IPv4 needs no look at the addresses.
+            let intact = match ends.is_v4() {
+                true => wire::tcp::checksum_ok(src.low_v4(), dst.low_v4(), pieces),
+                false => wire::tcp::checksum_ok(src, dst, pieces),
+            };
+            if !intact {
                 return Err(DropReason::Checksum);
             }
         }
@@ -68,8 +74,8 @@ impl<Q: Queue> Stack<Q> {
         let seg = Segment { ce: packet.ecn == wire::ipv4::CE, ..Segment::of(&header, payload.bytes()) };
 
         let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
-        let hash = g.hash(&ends);
-        match g.find(hash, &ends) {
+        let hash = g.hash(ends);
+        match g.find(hash, ends) {
             Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, ends, hash, now),
             Some(Found::Half(slot)) => self.half_segment(group, slot, &seg, payload, now),
             None => self.stray_segment(group, hash, ends, &seg, payload, now),
@@ -84,7 +90,7 @@ impl<Q: Queue> Stack<Q> {
         id: ConnId,
         seg: &Segment,
         payload: MbufQueue,
-        ends: Ends,
+        ends: &Ends,
         hash: u64,
         now: Nanos,
     ) -> Result<(), DropReason> {
@@ -99,7 +105,7 @@ impl<Q: Queue> Stack<Q> {
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.segment_arrives(now, shared.tcp(&ends.remote), seg, !short, records);
+        let arrival = tcb.segment_arrives(now, shared.tcp(ends), seg, !short, records);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
             // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
             self.conn_ended(id, CloseReason::Normal);
@@ -145,15 +151,14 @@ impl<Q: Queue> Stack<Q> {
         if conn.soil() {
             dirty.push_back(id);
         }
-        let opened = arrival.events.contains(Events::CONNECTED).then_some(conn.ends.remote);
         let waits = conn.owner == Owner::Gone && conn.tcb.as_ref().is_some_and(|t| t.state() == State::TimeWait);
         if let Some(why) = arrival.closed {
             self.conn_ended(id, why);
         } else if waits && let Some(g) = groups.get_mut(id.group()) {
             g.note_time_wait(id.slot());
         }
-        if let Some(mtu) = opened.and_then(|remote| self.link.paths.mtu(&remote, now)) {
-            self.heed_path(id, mtu, now);
+        if arrival.events.contains(Events::CONNECTED) {
+            self.recall_path(id, now);
         }
     }
 
@@ -162,7 +167,7 @@ impl<Q: Queue> Stack<Q> {
         let Some(conn) = groups.conn_mut(id) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.timeout(now, shared.tcp(&conn.ends.remote), records);
+        let arrival = tcb.timeout(now, shared.tcp(&conn.ends), records);
         if let Some(mtu) = tcb.black_hole().then(|| narrower(conn)).flatten() {
             self.metrics.path_mtu_lowered.inc();
             self.heed_path(id, mtu, now);
@@ -218,10 +223,10 @@ impl<Q: Queue> Stack<Q> {
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let Some(entry) = g.halves.get_mut(slot) else { return Err(DropReason::TcpHandshake) };
         let (ends, hash) = (entry.ends, entry.hash);
-        match entry.half.segment_arrives(now, shared.tcp(&ends.remote), seg) {
+        match entry.half.segment_arrives(now, shared.tcp(&ends), seg) {
             HalfOutcome::Established(tcb) => {
                 self.forget_half(group, slot);
-                self.established(group, hash, ends, tcb, seg, payload, now)
+                self.established(group, hash, &ends, tcb, seg, payload, now)
             }
             HalfOutcome::Reply(answer) => {
                 link.tcp(now, &ends, &answer, &MbufQueue::new());
@@ -241,21 +246,19 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        ends: Ends,
+        ends: &Ends,
         tcb: Tcb,
         seg: &Segment,
         payload: MbufQueue,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let Some(id) = self.new_conn(group, hash, ends, tcb, Owner::Knocking) else {
+        let Some(id) = self.new_conn(group, hash, *ends, tcb, Owner::Knocking) else {
             // The peer believes to be connected: it is told.
-            self.refuse(&ends, seg, now);
+            self.refuse(ends, seg, now);
             return Err(DropReason::NoConn);
         };
         self.metrics.tcp_accepts.inc();
-        if let Some(mtu) = self.link.paths.mtu(&ends.remote, now) {
-            self.heed_path(id, mtu, now);
-        }
+        self.recall_path(id, now);
         self.tell(id, Pending::KNOCK);
         self.conn_segment(id, seg, payload, ends, hash, now)
     }
@@ -286,7 +289,7 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        ends: Ends,
+        ends: &Ends,
         seg: &Segment,
         payload: MbufQueue,
         now: Nanos,
@@ -302,14 +305,14 @@ impl<Q: Queue> Stack<Q> {
             }
             if now < self.cookies_until
                 && !seg.flags.contains(Flags::SYN)
-                && let tuple = self.shared.addresses.tuple(&ends)
-                && let Some(tcb) = self.shared.cookies.check(now, self.shared.tcp(&ends.remote), &tuple, seg)
+                && let tuple = self.shared.addresses.tuple(ends)
+                && let Some(tcb) = self.shared.cookies.check(now, self.shared.tcp(ends), &tuple, seg)
             {
                 self.metrics.syn_cookies_in.inc();
                 return self.established(group, hash, ends, tcb, seg, payload, now);
             }
         }
-        self.refuse(&ends, seg, now);
+        self.refuse(ends, seg, now);
         Err(DropReason::NoPort)
     }
 
@@ -317,24 +320,24 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         group: FlowGroupId,
         hash: u64,
-        ends: Ends,
+        ends: &Ends,
         seg: &Segment,
         now: Nanos,
     ) -> Result<(), DropReason> {
         let Stack { groups, shared, link, cookies_until, metrics, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
-        let (tuple, cfg) = (shared.addresses.tuple(&ends), shared.tcp(&ends.remote));
+        let (tuple, cfg) = (shared.addresses.tuple(ends), shared.tcp(ends));
         if !g.halves.has_room() {
             *cookies_until = now + COOKIE_LIFE;
             let syn_ack = shared.cookies.make(now, cfg, &tuple, seg);
-            link.tcp(now, &ends, &syn_ack, &MbufQueue::new());
+            link.tcp(now, ends, &syn_ack, &MbufQueue::new());
             metrics.syn_cookies_out.inc();
             return Ok(());
         }
         let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
         let (half, syn_ack) = HalfOpen::syn_arrives_with_ts_offset(now, cfg, isn, offset, seg);
-        let Some(slot) = g.insert_half(hash, ends, half) else { return Err(DropReason::NoConn) };
-        link.tcp(now, &ends, &syn_ack, &MbufQueue::new());
+        let Some(slot) = g.insert_half(hash, *ends, half) else { return Err(DropReason::NoConn) };
+        link.tcp(now, ends, &syn_ack, &MbufQueue::new());
         self.arm_half(group, slot);
         Ok(())
     }

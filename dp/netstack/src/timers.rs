@@ -104,7 +104,7 @@ impl<Q: Queue> Stack<Q> {
         let Half { ends, half, timer, .. } = entry;
         *timer = None;
         if half.deadline() <= now {
-            match half.timeout(now, shared.tcp(&ends.remote)) {
+            match half.timeout(now, shared.tcp(ends)) {
                 Some(syn_ack) => link.tcp(now, ends, &syn_ack, &mem::MbufQueue::new()),
                 None => return self.forget_half(group, slot),
             }

@@ -36,7 +36,8 @@ const PARK_FOR: Nanos = Nanos::from_secs(3);
 
 /// A frame that waits for its next hop's hardware address (RFC 1122 section 2.3.2.2: at least the last one is kept).
 struct Parked {
-    hop: Addr,
+    /// Where it goes; its next hop is on the way there.
+    dst: Addr,
     since: Nanos,
     frame: Mbuf,
 }
@@ -50,7 +51,7 @@ pub(crate) struct Link<Q> {
     /// Frames that the NIC had no room for, in order.
     backlog: MbufQueue,
     parked: Vec<Parked>,
-    /// The last next hop found, and when.
+    /// Where something went last, when, and its next hop's hardware address.
     resolved: (Addr, Nanos, Mac),
     /// Where payloads of too many pieces are copied together, and packets are made that are not TCP's.
     joined: Box<[u8]>,
@@ -110,8 +111,7 @@ impl<Q: Queue> Link<Q> {
 
     fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, ends: &Ends, e: &Emit, queue: &MbufQueue) {
         let Tuple { local, remote, local_port, remote_port } = self.shared.addresses.tuple(ends);
-        let hop = self.shared.addresses.next_hop(&remote);
-        let mac = self.resolve(hop, now);
+        let mac = self.resolve(&remote, now);
         let mut head = [0u8; HEAD];
         let tcp_len = wire::tcp::Header {
             src_port: local_port,
@@ -126,10 +126,11 @@ impl<Q: Queue> Link<Q> {
         }
         .emit(&mut head[TRANSPORT_AT..]);
         let len = tcp_len as u32 + e.len;
-        let start = self.ip_header(&mut head, &local, &remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
+        let v4 = ends.is_v4();
+        let start = self.ip_header(&mut head, v4, &local, &remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
         if e.ect {
             let packet = &mut head[start + ethernet::HEADER..];
-            if remote.is_v4() { ipv4::set_ect(packet) } else { ipv6::set_ect(packet) }
+            if v4 { ipv4::set_ect(packet) } else { ipv6::set_ect(packet) }
         }
         let head_len = TRANSPORT_AT + tcp_len;
 
@@ -142,7 +143,10 @@ impl<Q: Queue> Link<Q> {
         });
         let payload = &pieces[..n];
 
-        let mut sum = Sum::pseudo(&local, &remote, ipv4::TCP, len);
+        let mut sum = match v4 {
+            true => Sum::pseudo_v4(local.low_v4(), remote.low_v4(), ipv4::TCP, len),
+            false => Sum::pseudo_v6(&local, &remote, ipv4::TCP, len),
+        };
         let field = TRANSPORT_AT + CHECKSUM_OFFSET;
         let csum = if self.tx_csum {
             head[field..field + 2].copy_from_slice(&sum.fold().to_be_bytes());
@@ -155,12 +159,12 @@ impl<Q: Queue> Link<Q> {
             head[field..field + 2].copy_from_slice(&sum.finish().to_be_bytes());
             None
         };
-        let cut = Gso { mss: e.mss, hdr_len: (head_len - start) as u16, v6: start != V4_AT };
+        let cut = Gso { mss: e.mss, hdr_len: (head_len - start) as u16, v6: !v4 };
         let gso = (e.len > u32::from(e.mss)).then_some(cut);
         let frame = TxFrame { head: &head[start..head_len], payload, csum, gso };
         match mac {
             Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
-            None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
+            None => park(&mut self.parked, &mut self.pools, &self.metrics, remote, &frame, now),
         }
     }
 
@@ -192,18 +196,17 @@ impl<Q: Queue> Link<Q> {
     }
 
     fn whole(&mut self, now: Nanos, src: &Addr, dst: &Addr, protocol: u8, packet: &[u8]) {
-        let hop = self.shared.addresses.next_hop(dst);
-        let mac = self.resolve(hop, now);
+        let mac = self.resolve(dst, now);
         let mut head = [0u8; HEAD];
-        let start = self.ip_header(&mut head, src, dst, protocol, packet.len() as u16, mac.unwrap_or(Mac::ZERO));
-        self.small(now, hop, mac, &head[start..TRANSPORT_AT], packet);
+        let start =
+            self.ip_header(&mut head, src.is_v4(), src, dst, protocol, packet.len() as u16, mac.unwrap_or(Mac::ZERO));
+        self.small(now, dst, mac, &head[start..TRANSPORT_AT], packet);
     }
 
     /// A packet in pieces of `room` bytes.
     #[cold]
     fn pieces(&mut self, now: Nanos, src: &Addr, dst: &Addr, protocol: u8, packet: &[u8], room: usize) {
-        let hop = self.shared.addresses.next_hop(dst);
-        let mac = self.resolve(hop, now);
+        let mac = self.resolve(dst, now);
         let ours = self.shared.config().mac;
         let id = self.fragment_id(src, dst);
         let count = packet.len().div_ceil(room);
@@ -224,7 +227,7 @@ impl<Q: Queue> Link<Q> {
                 n + ipv6::emit_fragment(&mut head[n..], protocol, offset, more, id)
             };
             self.metrics.fragments_out.inc();
-            self.small(now, hop, mac, &head[..n], piece);
+            self.small(now, dst, mac, &head[..n], piece);
         }
     }
 
@@ -237,11 +240,11 @@ impl<Q: Queue> Link<Q> {
     }
 
     /// A frame of headers and one piece.
-    fn small(&mut self, now: Nanos, hop: Addr, mac: Option<Mac>, head: &[u8], piece: &[u8]) {
+    fn small(&mut self, now: Nanos, dst: &Addr, mac: Option<Mac>, head: &[u8], piece: &[u8]) {
         let frame = TxFrame { head, payload: &[IoSlice::new(piece)], csum: None, gso: None };
         match mac {
             Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
-            None => park(&mut self.parked, &mut self.pools, &self.metrics, hop, &frame, now),
+            None => park(&mut self.parked, &mut self.pools, &self.metrics, *dst, &frame, now),
         }
     }
 
@@ -307,8 +310,8 @@ impl<Q: Queue> Link<Q> {
     #[cold]
     fn unpark(&mut self, now: Nanos) {
         for i in (0..self.parked.len()).rev() {
-            let Parked { hop, since, .. } = self.parked[i];
-            if let Some(mac) = self.resolve(hop, now) {
+            let Parked { dst, since, .. } = self.parked[i];
+            if let Some(mac) = self.resolve(&dst, now) {
                 let mut frame = self.parked.swap_remove(i).frame;
                 frame[..6].copy_from_slice(&mac.0);
                 let out = TxFrame { head: &frame, payload: &[], csum: None, gso: None };
@@ -321,19 +324,20 @@ impl<Q: Queue> Link<Q> {
         }
     }
 
-    /// The hop's hardware address. Remembered while `now` stands still: a turn asks the table once.
-    #[inline]
-    fn resolve(&mut self, hop: Addr, now: Nanos) -> Option<Mac> {
-        match self.resolved {
-            (last, at, mac) if last == hop && at == now => Some(mac),
-            _ => self.look_up(hop, now),
+    /// The hardware address of the next hop to `dst`. Remembered while `now` stands still: a turn asks the table once.
+    #[inline(always)]
+    fn resolve(&mut self, dst: &Addr, now: Nanos) -> Option<Mac> {
+        match &self.resolved {
+            (last, at, mac) if last == dst && *at == now => Some(*mac),
+            _ => self.look_up(dst, now),
         }
     }
 
-    fn look_up(&mut self, hop: Addr, now: Nanos) -> Option<Mac> {
+    fn look_up(&mut self, dst: &Addr, now: Nanos) -> Option<Mac> {
+        let hop = self.shared.addresses.next_hop(dst);
         let r = self.shared.neighbours.lookup(hop, now);
         if let Some(mac) = r.mac {
-            self.resolved = (hop, now, mac);
+            self.resolved = (*dst, now, mac);
         }
         if r.ask {
             self.ask(hop, r.mac, now);
@@ -341,18 +345,28 @@ impl<Q: Queue> Link<Q> {
         r.mac
     }
 
-    /// Writes the headers of `len` bytes before them; answers where the frame begins.
+    /// Writes the headers of `len` bytes before them, of IPv4 or IPv6; answers where the frame begins.
     #[inline(always)]
-    fn ip_header(&mut self, head: &mut [u8; HEAD], src: &Addr, dst: &Addr, protocol: u8, len: u16, mac: Mac) -> usize {
+    #[allow(clippy::too_many_arguments)]
+    fn ip_header(
+        &mut self,
+        head: &mut [u8; HEAD],
+        v4: bool,
+        src: &Addr,
+        dst: &Addr,
+        protocol: u8,
+        len: u16,
+        mac: Mac,
+    ) -> usize {
         let ours = self.shared.config().mac;
-        let (Some(src4), Some(dst4)) = (src.to_v4(), dst.to_v4()) else {
+        if !v4 {
             let n = ethernet::Header { dst: mac, src: ours, ethertype: ethernet::IPV6 }.emit(&mut head[..]);
             ipv6::Header::new(*src, *dst, protocol, len).emit(&mut head[n..]);
             return 0;
-        };
+        }
         ethernet::Header { dst: mac, src: ours, ethertype: ethernet::IPV4 }.emit(&mut head[V4_AT..]);
         self.ident = self.ident.wrapping_add(1);
-        let mut ip = ipv4::Header::new(src4, dst4, protocol, len);
+        let mut ip = ipv4::Header::new(src.low_v4(), dst.low_v4(), protocol, len);
         ip.id = self.ident as u16;
         ip.emit(&mut head[V4_AT + ethernet::HEADER..]);
         V4_AT
@@ -377,10 +391,10 @@ fn transmit<Q: Queue>(
 
 /// Keeps a copy of a frame until its next hop is known.
 #[cold]
-fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, hop: Addr, frame: &TxFrame<'_>, now: Nanos) {
+fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, dst: Addr, frame: &TxFrame<'_>, now: Nanos) {
     let room = parked.len() < PARKED;
     match room.then(|| copy(pools, frame)).flatten() {
-        Some(frame) => parked.push(Parked { hop, since: now, frame }),
+        Some(frame) => parked.push(Parked { dst, since: now, frame }),
         None => metrics.drop_frame(DropReason::NoRoute),
     }
 }

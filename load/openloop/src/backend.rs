@@ -81,7 +81,8 @@ fn deal(config: &Config) -> Result<Vec<Vec<Conn>>, ConfigError> {
             if missing == 0 {
                 break 'all;
             }
-            let tuple = Tuple { local: config.server.ip.into(), remote: ip.into(), local_port: config.port, remote_port: port };
+            let tuple =
+                Tuple { local: config.server.ip.into(), remote: ip.into(), local_port: config.port, remote_port: port };
             let group = RSS.flow_group(&tuple);
             let conns = &mut dealt[group.index() % queues];
             if conns.len() < wanted {

@@ -73,6 +73,12 @@ impl Addr {
         Addr { high, low }
     }
 
+    /// The lower 32 bits as an IPv4 address, for whoever knows that it is one.
+    #[inline]
+    pub const fn low_v4(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.low as u32)
+    }
+
     /// The upper and the lower half, most significant bits first.
     #[inline]
     pub const fn halves(&self) -> (u64, u64) {

@@ -36,19 +36,18 @@ impl Sum {
     }
 
     /// The sum of IPv6's pseudo-header (RFC 8200 section 8.1): addresses, upper-layer length, next header.
-    #[inline]
     pub fn pseudo_v6(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
         let ((a, b), (c, d)) = (src.halves(), dst.halves());
         let words = u64::from(u32::from(protocol).to_be()) + u64::from(len.to_be());
         Sum { sum: halve([a, b, c, d].iter().fold(words, |sum, half| sum + halve(half.to_be()))), odd: false }
     }
 
-    /// The sum of the pseudo-header of these addresses' family.
-    #[inline]
+    /// The sum of the pseudo-header of these addresses' family, which is the source's.
+    #[inline(always)]
     pub fn pseudo(src: &Addr, dst: &Addr, protocol: u8, len: u32) -> Sum {
-        match (src.to_v4(), dst.to_v4()) {
-            (Some(src), Some(dst)) => Sum::pseudo_v4(src, dst, protocol, len),
-            _ => Sum::pseudo_v6(src, dst, protocol, len),
+        match src.to_v4() {
+            Some(src) => Sum::pseudo_v4(src, dst.low_v4(), protocol, len),
+            None => Sum::pseudo_v6(src, dst, protocol, len),
         }
     }
 
