@@ -143,7 +143,7 @@ impl Queue for ShmQueue {
     /// Frames that are too large are dropped and counted (`tx_errors`).
     #[inline]
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
-        let group = Tuple::of_frame(frame.head).map(|tuple| flow_group(&tuple));
+        let group = RSS.group_of_frame(frame.head);
         // ARP and all else without ports goes to queue 0; so does what the peer's table sends to a queue it does not
         // have.
         let queue = group.map_or(0, |group| self.peer().reta[group.index()].load(Relaxed).into());

@@ -5,7 +5,7 @@
 
 use units::FlowGroupId;
 
-use crate::{Addr, Tuple};
+use crate::{Addr, Tuple, be16, ethernet, ipv4};
 
 /// Bytes of an RSS key.
 pub const KEY: usize = 40;
@@ -13,6 +13,9 @@ pub const KEY: usize = 40;
 pub const INPUT_V4: usize = 12;
 /// Bytes of the hash input for TCP or UDP over IPv6.
 pub const INPUT_V6: usize = 36;
+
+/// Where addresses and ports are in an IPv4 frame without options.
+const NAMES_AT: usize = ethernet::HEADER + 12;
 
 /// The key of Microsoft's verification suite, which most drivers use by default.
 pub const MICROSOFT_KEY: [u8; KEY] = [
@@ -86,6 +89,21 @@ impl Toeplitz {
         }
     }
 
+    /// The flow group of a frame, as its receiver's hardware would compute it; `None` where [`Tuple::of_frame`] is. The usual frame's names
+    /// stand side by side and are hashed where they stand.
+    #[inline]
+    pub fn group_of_frame(&self, frame: &[u8]) -> Option<FlowGroupId> {
+        let head: &[u8; NAMES_AT + INPUT_V4] = match frame.first_chunk() {
+            Some(head) if be16(head, 12) == ethernet::IPV4 && head[14] == 0x45 => head,
+            _ => return Tuple::of_frame(frame).map(|t| self.flow_group(&t)),
+        };
+        let fragment = be16(head, 20) & (ipv4::MF | ipv4::OFFSET_MASK) != 0;
+        if fragment || !matches!(head[23], ipv4::TCP | ipv4::UDP) {
+            return None;
+        }
+        head[NAMES_AT..].first_chunk().map(|names| FlowGroupId::of_hash(self.hash_v4(names)))
+    }
+
     /// The flow group of frames that arrive on flow `t`.
     #[inline]
     pub fn flow_group(&self, t: &Tuple) -> FlowGroupId {
@@ -149,6 +167,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_frame_belongs_where_its_flow_does(
+            shape in (0usize..80, any::<bool>(), 5u8..8, prop_oneof![Just(6u8), Just(17), any::<u8>()], prop_oneof![Just(0u8), Just(0x40), any::<u8>()]),
+            mut frame: [u8; 80],
+        ) {
+            let (len, v6, words, protocol, flags) = shape;
+            frame[12..15].copy_from_slice(&if v6 { [0x86, 0xdd, 0x60] } else { [8, 0, 0x40 | words] });
+            (frame[20], frame[23]) = if v6 { (protocol, 0) } else { (flags, protocol) };
+            if !v6 {
+                frame[21] = 0;
+            }
+            for frame in [&frame[..], &frame[..len]] {
+                let toeplitz = Toeplitz::new(&MICROSOFT_KEY);
+                let flow = Tuple::of_frame(frame).map(|t| toeplitz.flow_group(&t));
+                prop_assert_eq!(toeplitz.group_of_frame(frame), flow);
+            }
+        }
+
         #[test]
         fn tables_agree_with_the_definition(key: [u8; KEY], low: [u8; 18], high: [u8; 18]) {
             let input: [u8; INPUT_V6] = std::array::from_fn(|i| if i < 18 { low[i] } else { high[i - 18] });
