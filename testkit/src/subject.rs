@@ -9,9 +9,9 @@ pub const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The address of the peer that the script plays.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// The address of the stack under test where it is tested over IPv6.
-pub const LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1);
+pub(crate) const LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1);
 /// The peer's.
-pub const REMOTE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 2);
+pub(crate) const REMOTE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 2);
 /// The port of the stack under test, whether it listens or connects.
 pub const LOCAL_PORT: u16 = 8080;
 /// The peer's port.

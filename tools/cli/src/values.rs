@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -63,7 +63,8 @@ impl FromStr for Network {
         if host == 0 || last {
             return Err(format!("{} is the network's own or its broadcast address: take another", network.address));
         }
-        if matches!(network.address, IpAddr::V6(ip) if ip.is_multicast() || ip.to_ipv4_mapped().is_some()) {
+        let odd = |ip: Ipv6Addr| ip.is_multicast() || ip.is_loopback() || ip.to_ipv4_mapped().is_some();
+        if matches!(network.address, IpAddr::V6(ip) if odd(ip)) {
             return Err(format!("{} is no host's address", network.address));
         }
         Ok(network)
@@ -217,7 +218,7 @@ mod tests {
                 && !six.neighbours(parsed("2001:2:0:1::1/64").unwrap())
         );
         assert!(parsed::<Network>("2001:2::ffff:ffff:ffff:ffff/64").is_some(), "IPv6 has no broadcast");
-        for bad in ["2001:2::/64", "ff02::1/64", "::ffff:1.2.3.4/100", "2001:2::2/0"] {
+        for bad in ["2001:2::/64", "ff02::1/64", "::ffff:1.2.3.4/100", "2001:2::2/0", "::1/64"] {
             assert_eq!(parsed::<Network>(bad), None, "{bad:?}");
         }
         assert_eq!(parsed("none"), Some(HostAddress::Leave));

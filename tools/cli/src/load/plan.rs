@@ -437,7 +437,7 @@ mod tests {
             ("kv 127.0.0.1 --slo fast", "p99=500us"),
             ("kv 127.0.0.1 --sweep 10k,0", "too low"),
             ("kv 127.0.0.1 --pin 4000", "not ours to use"),
-            ("kv ::1 --nic shm:/run/wire", "IPv4 only"),
+            ("kv ::1 --nic shm:/run/wire", "no host's address"),
             ("kv 127.0.0.1 --addr 198.18.0.2/24", "--nic"),
             ("kv 10.0.0.1 --nic shm:/run/wire --addr 198.18.0.2/24", "no neighbour"),
             ("kv --nic shm:/run/wire --netns blue", "no network namespace"),
