@@ -331,7 +331,7 @@ fn pieces(v6: bool, id: u16, whole: &[u8], room: usize) -> Vec<Vec<u8>> {
 fn datagrams_are_put_together_from_fragments_in_any_order() {
     for v6 in [false, true] {
         let mut w = World::new();
-        let payload: Vec<u8> = (0..60_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let payload: Vec<u8> = (0..60_000u32).map(|i| (i * 7 / 8) as u8).collect();
         let whole = if v6 { datagram(PEER, OURS, PORT, &payload) } else { datagram(PEER_V4, OURS_V4, PORT, &payload) };
         let mut frames = pieces(v6, 77, &whole, 1448);
         frames.reverse();

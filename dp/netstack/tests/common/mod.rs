@@ -9,17 +9,17 @@ use wire::Mac;
 
 /// Frames in both directions, whole.
 #[derive(Default)]
-pub struct Wire {
-    pub to_stack: VecDeque<Vec<u8>>,
-    pub from_stack: VecDeque<Vec<u8>>,
+pub(crate) struct Wire {
+    pub(crate) to_stack: VecDeque<Vec<u8>>,
+    pub(crate) from_stack: VecDeque<Vec<u8>>,
 }
 
 /// The stack's end of it.
-pub struct Plug(Arc<Mutex<Wire>>, Caps);
+pub(crate) struct Plug(Arc<Mutex<Wire>>, Caps);
 
 impl Plug {
     /// The queue of a NIC that can do nothing but carry frames.
-    pub fn new(wire: Arc<Mutex<Wire>>, mac: Mac) -> Plug {
+    pub(crate) fn new(wire: Arc<Mutex<Wire>>, mac: Mac) -> Plug {
         let caps = Caps {
             mtu: 1500,
             tx_csum: false,
