@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use echo::{Echo, Mode};
 use units::Nanos;
 use wire::tcp::{Flags, Options, SackBlocks, Timestamps};
-use wire::{Seq, ipv4};
+use wire::{Seq, ipv4, ipv6};
 
 use crate::rig::{CLIENTS, Rig, Sent};
 
@@ -38,9 +38,9 @@ fn step(rig: &mut Rig<Echo>, bytes: &mut Unstructured<'_>) -> Result<()> {
     match bytes.int_in_range(0..=9u8)? {
         0 => rig.frame(some(bytes, 1600)?),
         1 => {
-            let protocol = *bytes.choose(&[ipv4::ICMP, ipv4::TCP, ipv4::UDP, 41, 58])?;
-            let payload = some(bytes, 1480)?;
-            rig.packet(protocol, &payload);
+            let protocol = *bytes.choose(&[ipv4::ICMP, ipv4::TCP, ipv4::UDP, ipv6::FRAGMENT, ipv6::ICMP, 0, 43, 60])?;
+            let (v6, payload) = (bytes.arbitrary()?, some(bytes, 1460)?);
+            if v6 { rig.packet_v6(protocol, &payload) } else { rig.packet(protocol, &payload) }
         }
         2 => {
             let (from, to, payload) = (bytes.arbitrary()?, bytes.int_in_range(0..=SERVERS)?, some(bytes, 1472)?);

@@ -1,7 +1,7 @@
 //! The whole stack on a cable, in virtual time: one elastic thread with a service, and one peer who owns some client ports.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -12,13 +12,15 @@ use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, Steering, TxFrame, TxFul
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
 use wire::checksum::Sum;
 use wire::tcp::{CHECKSUM_OFFSET, Flags, Header, Options};
-use wire::{Mac, Seq, arp, ethernet, ipv4, udp};
+use wire::{Mac, Seq, arp, ethernet, ipv4, ipv6, udp};
 use zygix::{Runtime, Service, ServiceApp};
 
 /// The stack's address.
 pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The peer's.
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+const OURS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1);
+const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 2);
 const OUR_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// The peer's client ports, from here on.
@@ -135,7 +137,7 @@ impl<S: Service> Rig<S> {
             tcp_ports: ports.clone(),
             udp_ports: ports,
             pools: POOLS,
-            ..StackConfig::new(OUR_MAC, OURS, 24)
+            ..StackConfig::new(OUR_MAC, OURS, 24).with_address(OURS_V6, 64)
         };
         let caps = Caps {
             mtu: MTU,
@@ -179,6 +181,16 @@ impl<S: Service> Rig<S> {
         ethernet::Header { dst: OUR_MAC, src: PEER_MAC, ethertype: ethernet::IPV4 }.emit(&mut frame);
         let packet = &mut frame[ethernet::HEADER..];
         let len = ipv4::Header::new(PEER, OURS, protocol, payload.len() as u16).emit(packet);
+        packet[len..].copy_from_slice(payload);
+        self.frame(frame);
+    }
+
+    /// An IPv6 packet of the peer.
+    pub(crate) fn packet_v6(&mut self, next: u8, payload: &[u8]) {
+        let mut frame = vec![0; ethernet::HEADER + ipv6::HEADER + payload.len()];
+        ethernet::Header { dst: OUR_MAC, src: PEER_MAC, ethertype: ethernet::IPV6 }.emit(&mut frame);
+        let packet = &mut frame[ethernet::HEADER..];
+        let len = ipv6::Header::new(PEER_V6.into(), OURS_V6.into(), next, payload.len() as u16).emit(packet);
         packet[len..].copy_from_slice(payload);
         self.frame(frame);
     }
@@ -286,6 +298,11 @@ impl<S: Service> Rig<S> {
                 question.reply(PEER_MAC).emit_frame(&mut answer);
                 self.cable(|cable| cable.to_stack.push_back(answer));
             }
+            return;
+        }
+        if ethernet.ethertype == ethernet::IPV6 {
+            let ip = ipv6::Header::parse(packet, packet.len()).expect("the stack's packets are sound");
+            ipv6::walk(packet, &ip).expect("and their headers");
             return;
         }
         let (ip, rest) = ipv4::parse(packet).expect("the stack's packets are sound");

@@ -215,8 +215,8 @@ fn accepted(now: Nanos, cfg: &Config, isn: u32, opts: Options, cookie: bool) -> 
     };
     if cookie {
         let tuple = Tuple {
-            local: Ipv4Addr::new(198, 18, 0, 1),
-            remote: Ipv4Addr::new(198, 18, 0, 2),
+            local: Ipv4Addr::new(198, 18, 0, 1).into(),
+            remote: Ipv4Addr::new(198, 18, 0, 2).into(),
             local_port: 1,
             remote_port: 2,
         };

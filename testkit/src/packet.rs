@@ -56,7 +56,9 @@ pub(crate) fn emit(family: Family, seg: &Segment, payload: &[u8], from: u16, to:
         Family::V4 => {
             ipv4::Header { ecn, ..ipv4::Header::new(REMOTE, LOCAL, ipv4::TCP, tcp_len as u16) }.emit(&mut packet)
         }
-        Family::V6 => ipv6::Header { ecn, ..ipv6::Header::new(remote, local, ipv4::TCP, tcp_len as u16) }.emit(&mut packet),
+        Family::V6 => {
+            ipv6::Header { ecn, ..ipv6::Header::new(remote, local, ipv4::TCP, tcp_len as u16) }.emit(&mut packet)
+        }
     };
     let tcp = &mut packet[ip_len..];
     let header_len = header.emit(tcp);

@@ -45,7 +45,7 @@ impl Crossing {
         far.inside(|| link::add_bridge(SWITCH).and_then(|()| link::up(SWITCH))).map_err(|e| e.to_string())?;
         let open = |namespace: &Namespace| File::open(namespace.path()).expect("the namespace is there");
         let (at_near, at_far) = (open(&near), open(&far));
-        let a = End { namespace: at_near.as_fd(), name: LINK, address: Some((CLIENT, 24)) };
+        let a = End { namespace: at_near.as_fd(), name: LINK, address: Some((CLIENT.into(), 24)) };
         let b = End { namespace: at_far.as_fd(), name: LINK, address: None };
         let bridge = bridge::between(&a, &b, [faults; 2], seed).expect("root can make TAPs");
         let link = bridge.start(None).expect("a thread can be started");

@@ -250,7 +250,7 @@ impl<Q: Queue> Stack<Q> {
     pub(crate) fn heed_path(&mut self, id: ConnId, mtu: u16, now: Nanos) {
         let Stack { groups, shared, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return };
-        let cfg = shared.tcp(&conn.ends.remote);
+        let cfg = shared.tcp(&conn.ends);
         let headers = if conn.ends.remote.is_v4() { ipv4::HEADER } else { ipv6::HEADER } + wire::tcp::HEADER;
         if let Some(tcb) = conn.tcb.as_mut()
             && tcb.path_narrowed(now, cfg, mtu.saturating_sub(headers as u16))

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use nic::{Faults, Nic};
@@ -18,7 +18,7 @@ pub struct End<'a> {
     /// Its name there.
     pub name: &'a str,
     /// Its address and prefix, if it is to have one.
-    pub address: Option<(Ipv4Addr, u8)>,
+    pub address: Option<(IpAddr, u8)>,
 }
 
 impl End<'_> {
@@ -32,7 +32,7 @@ impl End<'_> {
                     vnet: false,
                     software_steering: true,
                     queue_len: QUEUE_LEN,
-                    host_addr: self.address,
+                    host_addrs: self.address.into_iter().collect(),
                     ..TapConfig::new(self.name, 1)
                 };
                 let mut nic = TapNic::open(&config).map_err(std::io::Error::other)?;

@@ -2,8 +2,8 @@
 
 use units::Nanos;
 
-use crate::{Config, State};
 use crate::tcb::{Bits, MIN_MSS, TIMESTAMPS_LEN, Tcb};
+use crate::{Config, State};
 
 /// Timeouts in a row after which a path is suspected of swallowing large segments (RFC 8899 section 4.3 leaves the number to us).
 const SUSPECT_AFTER: u8 = 3;

@@ -50,7 +50,7 @@ impl Course {
         let (far, host) = (namespace()?, namespace()?);
         inside(&far, || Ok(link::add_bridge(SWITCH).and_then(|()| link::up(SWITCH))?))?;
         let near = netns::current()?;
-        let a = End { namespace: near.as_fd(), name: LINK, address: Some((address(1), PREFIX)) };
+        let a = End { namespace: near.as_fd(), name: LINK, address: Some((address(1).into(), PREFIX)) };
         let b = End { namespace: far.as_fd(), name: LINK, address: None };
         let link = bridge::between(&a, &b, [Faults::default(); 2], 1)?.start(None)?;
         inside(&far, || Ok(link::add_port(LINK, SWITCH)?))?;
