@@ -31,6 +31,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Truth(args) => carry_out("truth", &args.plain.measuring, |asked| {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())
         }),
+        Kind::Connections(args) => crate::connections::run(args),
         Kind::Link(args) => crate::link::run(args),
         Kind::Calibrate(args) => calibrate(args),
         Kind::All(args) => all(args),

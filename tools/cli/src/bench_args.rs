@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use lab::kinds::{Extent, bulk, sched, truth};
 use units::Nanos;
 
+use crate::connections::Connections;
 use crate::link::Link;
 use crate::values::Size;
 
@@ -73,6 +74,15 @@ With the default of 400 000 requests at loads of 0.3 and 0.7 it takes about thre
 Example:
   sudo zygix bench truth --requests 100k --out results")]
     Truth(Truth),
+    /// A thousand to a million established connections, asked at random: requests/s and memory by their number
+    #[command(after_help = "\
+Over the emulated wire within one process, an echo server on one core and its client on another. Needs no privilege; a million
+connections take about half a gigabyte, and 20 seconds to open.
+
+Example:
+  zygix bench connections --json connections.json
+  zygix bench connections --counts 1k,100k --out results")]
+    Connections(Connections),
     /// Join two interfaces by a link with faults, until Ctrl-C: for trying something over a bad network
     #[command(after_help = "\
 Makes a TAP at either end, without offloads, and moves frames between them; what is asked for happens both ways, by a seed.

@@ -10,6 +10,7 @@
 //! | `control.rs` | a server's ready line, its counters, its end |
 //! | `demo/` | `demo`: two servers, one load, a table |
 //! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
+//! | `connections.rs` | `bench connections`: what very many connections cost |
 //! | `link.rs` | `bench link`: two interfaces joined by a link with faults |
 //! | `sim/` | `sim`: models |
 //! | `report.rs` | `report`: a page of results |
@@ -20,6 +21,7 @@
 mod args;
 mod bench;
 mod bench_args;
+mod connections;
 mod control;
 mod demo;
 mod link;
