@@ -68,8 +68,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "nobody-lends",
         file: STATION,
-        right: "Some(since) => self.each.load(Relaxed) <= 1 || now - since > BATCH,",
-        wrong: "Some(_) => false,",
+        right: "            Some(_) if self.each.load(Relaxed) <= 1 => Nanos::ZERO,\n            Some(since) => since + BATCH + Nanos(1),",
+        wrong: "            Some(_) => Nanos::MAX,",
         breaks: "the network layer of a core in application code is seen to by idle ones",
     },
     Mutant {
