@@ -69,7 +69,7 @@ on_stacks! {
             assert!(ran.err.starts_with("error: ") && ran.err.contains(word), "{line}: {}", ran.err);
         }
         for (line, word) in [
-            ("serve kv -l ::1", "ipv4"),
+            ("serve kv -l ::1", "no host"),
             ("serve kv --pin 4000", "4000"),
             ("serve kv -m 8g -I 2g", "-i"),
             ("serve kv --nic shm:/tmp/wire --netns blue", "--netns"),
