@@ -148,7 +148,9 @@ on_stacks! {
             tests::os::signal(rig.server.pid(), libc::SIGCONT);
             std::thread::sleep(Duration::from_millis(150));
         }
-        finish("zygix load", load).ok();
+        // On a machine with much else to do, the growing queue may be called what it is: saturated.
+        let ran = finish("zygix load", load);
+        assert!(matches!(ran.status.code(), Some(0 | 3)), "{ran:?}");
         let result = result(&json);
         // A fifth of the two seconds: the 90th percentile is 50 ms by the book. Of the hundreds of requests only four were under
         // way: a client that counts from sending would see 0.2 % of them late.
