@@ -96,8 +96,9 @@ impl Tcb {
         if self.has(Bits::PROBED) {
             self.after_probe(seg, &told, acked);
         }
-        if self.snd_wnd == 0 || self.has(Bits::PERSIST) {
-            // RFC 9293 section 3.8.6.1, MUST-37: a peer that answers may keep its window closed for ever.
+        if (self.snd_wnd == 0 || self.has(Bits::PERSIST)) && !self.has(Bits::GONE) {
+            // RFC 9293 section 3.8.6.1, MUST-37: a peer that answers may keep its window closed for ever. But where the user has left, nobody
+            // could give such a connection up; so it ends with its retries (RFC 6429).
             self.retries = 0;
         }
         if self.has(Bits::PERSIST) && self.worth_sending(self.room()) {

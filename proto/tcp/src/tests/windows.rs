@@ -48,6 +48,34 @@ fn a_closed_window_that_nobody_answers_for_is_given_up() {
     assert_eq!(tcb.timeout(tcb.deadline(), &cfg, &mut records()).closed, Some(CloseReason::TimedOut));
 }
 
+/// Answers keep a connection only as long as there is a user who could give it up.
+#[test]
+fn a_closed_window_does_not_keep_what_the_user_has_closed() {
+    let cfg = Config { data_retries: 3, ..plain() };
+    for in_flight in [0, 700] {
+        let mut tcb = established(&cfg);
+        assert_eq!(tcb.send(T0, in_flight), in_flight);
+        sent(&mut tcb, T0, &cfg);
+        let _ = tcb.segment_arrives(T0, &cfg, &wnd(seg(0, 0, ACK, 0), 0), true, &mut records());
+        let _ = tcb.close(T0, &cfg);
+        sent(&mut tcb, T0, &cfg);
+        let mut now = T0;
+        for _ in 0..3 {
+            now = tcb.deadline();
+            assert_eq!(tcb.timeout(now, &cfg, &mut records()).closed, None);
+            sent(&mut tcb, now, &cfg);
+            let _ = tcb.segment_arrives(now, &cfg, &wnd(seg(0, 0, ACK, 0), 0), true, &mut records());
+        }
+        // Progress counts: the retries begin anew.
+        let mut other = tcb.clone();
+        let open = wnd(seg(0, in_flight, ACK, 0), 0);
+        let _ = other.segment_arrives(now, &cfg, &open, true, &mut records());
+        let gone = other.timeout(other.deadline(), &cfg, &mut records()).closed;
+        assert_eq!(gone.is_none(), in_flight > 0);
+        assert_eq!(tcb.timeout(tcb.deadline(), &cfg, &mut records()).closed, Some(CloseReason::TimedOut));
+    }
+}
+
 #[test]
 fn a_fin_waits_for_the_window() {
     let cfg = plain();
