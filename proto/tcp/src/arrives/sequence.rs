@@ -121,8 +121,8 @@ impl Tcb {
 
     /// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply (unless the RST bit is set)".
     ///
-    /// One with data or FIN is answered each time, since its sender waits for that; an empty one at the rate of challenge
-    /// ACKs, so that two ends cannot answer each other for ever.
+    /// One with data or FIN is answered each time, since its sender waits for that; an empty one, and a SYN (RFC 5961 section 7), at the
+    /// rate of challenge ACKs, so that two ends cannot answer each other for ever.
     fn refuse(
         &mut self,
         now: Nanos,
@@ -134,7 +134,7 @@ impl Tcb {
     ) -> Option<Text> {
         out.drop = Some(reason);
         if answer && !seg.flags.contains(Flags::RST) {
-            if seg.seg_len() > 0 {
+            if seg.seg_len() > 0 && !seg.flags.contains(Flags::SYN) {
                 self.set(Bits::ACK_NOW);
             } else {
                 out.reply = self.challenge(now, cfg);

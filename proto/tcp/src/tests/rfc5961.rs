@@ -64,6 +64,16 @@ fn section_7_challenges_are_rare() {
         answers += u32::from(tcb.segment_arrives(now, &cfg, &seg(1, 0, RST, 0), true, &mut records()).reply.is_some());
     }
     assert!((2..=26).contains(&answers), "{answers} in 100 ms");
+    // A SYN is challenged wherever it lies; not more often than a reset.
+    for (nth, at) in [(2, 0), (4, 7), (6, u32::MAX), (8, 1 << 31), (10, 100_000)] {
+        let mut answers = 0;
+        for i in 0..1000 {
+            let now = T0 + ms(100 * nth) + units::Nanos::from_micros(100 * i);
+            let out = tcb.segment_arrives(now, &cfg, &seg(at, 0, Flags::SYN, 0), true, &mut records());
+            answers += usize::from(out.reply.is_some()) + said(&mut tcb, now, &cfg).len();
+        }
+        assert!((1..=26).contains(&answers), "{answers} in 100 ms at {at}");
+    }
 }
 
 #[test]
