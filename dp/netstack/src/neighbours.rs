@@ -98,9 +98,15 @@ impl Neighbours {
             slot.write(Entry { asked: now, ..e });
             return true;
         }
-        // A new address takes the way that was verified longest ago; one that never answered goes first.
-        let oldest =
-            self.ways(ip).min_by_key(|s| s.read().map_or(0, |e| if e.mac == 0 { e.asked.0 / 2 } else { e.verified.0 }));
+        // A new address takes the way of one that is not known (any more), or of the one that was verified longest ago: whoever invents
+        // addresses competes with himself for as long as possible.
+        let value = |s: &&Slot| {
+            s.read().map_or((false, Nanos::ZERO), |e| {
+                let known = e.mac != 0 && now - e.verified < LIFETIME;
+                (known, e.asked.max(e.verified))
+            })
+        };
+        let oldest = self.ways(ip).min_by_key(value);
         if let Some(slot) = oldest {
             slot.write(Entry { ip, mac: 0, verified: Nanos::ZERO, asked: now });
         }
@@ -214,6 +220,20 @@ mod tests {
         let later = Nanos::from_secs(61);
         assert!(t.ask(six, later) && t.confirm(six, later));
         assert_eq!(t.lookup(six, later), Resolution { mac: Some(EVIL), ask: false });
+    }
+
+    /// From the first second on: the clock's beginning is no excuse.
+    #[test]
+    fn invented_addresses_displace_none_that_is_known() {
+        for start in [1, 1000] {
+            let t = Neighbours::new();
+            let now = |n: u32| Nanos::from_secs(start) + Nanos::from_micros(u64::from(n));
+            assert!(t.ask(A, now(0)) && t.answer(A, MAC, now(0)));
+            for n in 2..60_000u32 {
+                t.ask(Addr::v4(std::net::Ipv4Addr::from_bits(0xc612_0000 | n)), now(100 * n));
+            }
+            assert_eq!(t.lookup(A, now(6_000_000)).mac, Some(MAC));
+        }
     }
 
     #[test]
