@@ -31,7 +31,7 @@ metrics! {
     tx_frames,
     /// Frames that waited because the NIC was full.
     tx_deferred,
-    /// Frames lost because the NIC was full and no buffer was left to wait in.
+    /// Frames lost because the NIC was full and no buffer was left to wait in, or too many waited.
     tx_lost,
     /// TCP segments received for known connections.
     tcp_segments_in,

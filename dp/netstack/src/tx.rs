@@ -31,6 +31,9 @@ const SUPER: u32 = 0xffff - (HEAD - ethernet::HEADER) as u32;
 const PACKET: usize = u16::MAX as usize;
 /// Frames that may wait for the answer to an ARP or NDP question.
 const PARKED: usize = 256;
+/// Of the receive buffers, one in so many may hold a frame that waits for room in the NIC: else answers to a flood would take what is
+/// received into.
+const BACKLOG_SHARE: usize = 8;
 /// How long they wait.
 const PARK_FOR: Nanos = Nanos::from_secs(3);
 
@@ -401,7 +404,8 @@ fn park(parked: &mut Vec<Parked>, pools: &mut RxPools, metrics: &Metrics, dst: A
 
 #[cold]
 fn defer(pools: &mut RxPools, backlog: &mut MbufQueue, metrics: &Metrics, frame: &TxFrame<'_>) {
-    match copy(pools, frame) {
+    let room = backlog.len() < pools.mbufs.count() / BACKLOG_SHARE;
+    match room.then(|| copy(pools, frame)).flatten() {
         Some(waiting) => {
             backlog.push_back(waiting);
             metrics.tx_deferred.inc();
