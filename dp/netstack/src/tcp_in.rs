@@ -19,6 +19,9 @@ use crate::stack::Stack;
 
 /// How long cookies are looked for in ACKs after the last one was made: as long as they are valid, three slots of 64 s.
 const COOKIE_LIFE: Nanos = Nanos::from_secs(192);
+/// Buffers that one connection may hold out of order: a window of 256 KiB in segments of 1 KiB. A peer that sends single bytes would pin a
+/// buffer with each, and have us walk past all of them to file the next.
+const HELD_MAX: usize = 256;
 
 impl From<tcp::DropReason> for DropReason {
     fn from(why: tcp::DropReason) -> DropReason {
@@ -105,7 +108,8 @@ impl<Q: Queue> Stack<Q> {
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
         let from = tcb.rcv_nxt();
-        let arrival = tcb.segment_arrives(now, shared.tcp(ends), seg, !short, records);
+        let keep_ooo = !short && (seg.seq == from || conn.out_of_order.len() < HELD_MAX);
+        let arrival = tcb.segment_arrives(now, shared.tcp(ends), seg, keep_ooo, records);
         if arrival.events.contains(Events::TIMEWAIT_REUSE) {
             // RFC 9293 section 3.10.7.4: the old connection is gone, the SYN is a new one's.
             self.conn_ended(id, CloseReason::Normal);
