@@ -42,8 +42,8 @@ pub(crate) struct Conn {
     /// Whether all that the peer will ever send has been received.
     pub(crate) peer_fin: bool,
     pub(crate) dead: Option<Dead>,
-    /// Whether its group has it in the queue of those in TIME-WAIT.
-    pub(crate) time_wait: bool,
+    /// Whether its group has it in the queue of those that only wait for their end.
+    pub(crate) ending: bool,
     /// Whether the application has more to send than the window admitted.
     pub(crate) wants: bool,
     /// Its place in the batch, while busy.

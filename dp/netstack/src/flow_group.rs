@@ -91,8 +91,9 @@ pub(crate) struct FlowGroup {
     pub(crate) halves: HalfTable,
     chunks: Vec<Chunk<Conn>>,
     depot: Depot<Conn>,
-    /// Connections in TIME-WAIT that nobody has any more, oldest first, with their generations.
-    time_wait: VecDeque<(u32, u32)>,
+    /// Connections in TIME-WAIT and FIN-WAIT-2 that nobody has any more, oldest first, with their generations. Those that have ended since
+    /// leave when they are at the front, or when the queue is full.
+    ending: VecDeque<(u32, u32)>,
     free: u32,
     live: usize,
     limit: usize,
@@ -107,8 +108,8 @@ impl FlowGroup {
             halves: HalfTable::new(backlog),
             chunks: Vec::with_capacity(limit.div_ceil(CHUNK)),
             depot,
-            // One entry per connection at most; untouched parts cost address space only.
-            time_wait: VecDeque::with_capacity(limit + CHUNK),
+            // Untouched parts cost address space only.
+            ending: VecDeque::with_capacity(2 * limit + CHUNK),
             free: NIL,
             live: 0,
             limit,
@@ -161,23 +162,37 @@ impl FlowGroup {
         Some(slot)
     }
 
-    /// Notes that a connection which nobody has any more is in TIME-WAIT, once.
-    pub(crate) fn note_time_wait(&mut self, slot: u32) {
-        let Some(conn) = self.conn_mut(slot).filter(|c| !c.time_wait) else { return };
-        conn.time_wait = true;
+    /// Notes, once, that a connection which nobody has any more only waits: for the peer's FIN, or for 2 MSL to pass.
+    pub(crate) fn note_ending(&mut self, slot: u32) {
+        let Some(conn) = self.conn_mut(slot).filter(|c| !c.ending) else { return };
+        conn.ending = true;
         let generation = conn.generation;
-        self.time_wait.push_back((slot, generation));
+        while self.ending.front().is_some_and(|&entry| !self.is_ending(entry)) {
+            self.ending.pop_front();
+        }
+        if self.ending.len() >= 2 * self.limit + CHUNK {
+            // More than half of them have ended, so that they pay for the pass.
+            let mut all = std::mem::take(&mut self.ending);
+            all.retain(|&entry| self.is_ending(entry));
+            self.ending = all;
+        }
+        self.ending.push_back((slot, generation));
     }
 
-    /// The connection that has been in TIME-WAIT for longest: when room is needed, it goes early (as Linux does it beyond
-    /// tcp_max_tw_buckets). A keyed, clocked ISN and timestamps protect its successor.
-    pub(crate) fn oldest_time_wait(&mut self) -> Option<u32> {
-        while let Some((slot, generation)) = self.time_wait.pop_front() {
-            if self.conn(slot).is_some_and(|c| c.generation == generation && c.time_wait) {
-                return Some(slot);
+    /// The connection that has only waited for its end for longest: when room is needed, it goes early (as Linux does it beyond
+    /// tcp_max_tw_buckets). A keyed, clocked ISN and timestamps protect its successor. A peer that still sends is told by a
+    /// reset, as it would be if we had kept it.
+    pub(crate) fn oldest_ending(&mut self) -> Option<u32> {
+        while let Some(entry) = self.ending.pop_front() {
+            if self.is_ending(entry) {
+                return Some(entry.0);
             }
         }
         None
+    }
+
+    fn is_ending(&self, (slot, generation): (u32, u32)) -> bool {
+        self.conn(slot).is_some_and(|c| c.generation == generation && c.ending && c.tcb.is_some())
     }
 
     /// Takes the tuple out of the table, so that it may be used again; the slot stays until [`FlowGroup::free_conn`].
@@ -231,7 +246,8 @@ impl FlowGroup {
 
     /// Bytes reserved by the tables; connections are counted by chunk.
     pub(crate) fn bytes(&self) -> usize {
-        self.table.bytes() + self.halves.bytes() + self.chunks.len() * CHUNK * CONN_BYTES
+        let queue = self.ending.capacity() * size_of::<(u32, u32)>();
+        self.table.bytes() + self.halves.bytes() + self.chunks.len() * CHUNK * CONN_BYTES + queue
     }
 
     fn unlist(&mut self, id: u32, hash: u64) {

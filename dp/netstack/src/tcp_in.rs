@@ -155,11 +155,12 @@ impl<Q: Queue> Stack<Q> {
         if conn.soil() {
             dirty.push_back(id);
         }
-        let waits = conn.owner == Owner::Gone && conn.tcb.as_ref().is_some_and(|t| t.state() == State::TimeWait);
+        let ending = |t: &Tcb| matches!(t.state(), State::TimeWait | State::FinWait2);
+        let waits = conn.owner == Owner::Gone && conn.tcb.as_ref().is_some_and(ending);
         if let Some(why) = arrival.closed {
             self.conn_ended(id, why);
         } else if waits && let Some(g) = groups.get_mut(id.group()) {
-            g.note_time_wait(id.slot());
+            g.note_ending(id.slot());
         }
         if arrival.events.contains(Events::CONNECTED) {
             self.recall_path(id, now);
@@ -277,7 +278,7 @@ impl<Q: Queue> Stack<Q> {
     ) -> Option<ConnId> {
         let mut slot = self.groups.get_mut(group)?.insert_conn(hash, ends);
         if slot.is_none() {
-            let oldest = self.groups.get_mut(group)?.oldest_time_wait()?;
+            let oldest = self.groups.get_mut(group)?.oldest_ending()?;
             self.conn_ended(ConnId::new(group, oldest), CloseReason::Normal);
             slot = self.groups.get_mut(group)?.insert_conn(hash, ends);
         }
