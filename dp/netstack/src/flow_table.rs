@@ -134,6 +134,31 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
+    /// Entries that a search may have to look at: the longest run of used ones.
+    fn longest_run(t: &FlowTable) -> usize {
+        let twice = t.entries.iter().chain(&t.entries);
+        twice.fold((0, 0), |(run, most), &e| if e == 0 { (0, most) } else { (run + 1, most.max(run + 1)) }).1
+    }
+
+    /// Somebody who knew one stack's key and chose tuples that all collide there is in nobody's way under another key.
+    #[test]
+    fn tuples_that_collide_under_one_key_do_not_under_another() {
+        let (known, ours) = (FlowKey::new([1; 16]), FlowKey::new([2; 16]));
+        let (mut theirs, mut table) = (FlowTable::new(1024), FlowTable::new(1024));
+        let ends = |n: u32| Ends {
+            remote: wire::Addr::v4(std::net::Ipv4Addr::from_bits(0xc612_0000 + (n >> 16))),
+            remote_port: n as u16,
+            local_port: 80,
+            local: crate::addresses::LocalId(0),
+        };
+        let chosen = (0..).map(ends).filter(|e| known.hash(e) & 0x7ff == 77).take(512);
+        for (slot, e) in chosen.enumerate() {
+            assert!(theirs.insert(known.hash(&e), slot as u32) && table.insert(ours.hash(&e), slot as u32));
+        }
+        assert!(longest_run(&theirs) >= 512, "the choice is a bad one for the key that it was made for");
+        assert!(longest_run(&table) <= 32, "{} entries in a row", longest_run(&table));
+    }
+
     #[test]
     fn colliding_hashes_are_told_apart_by_the_slot() {
         let mut t = FlowTable::new(16);
