@@ -12,6 +12,8 @@ use wire::Mac;
 pub(crate) struct Wire {
     pub(crate) to_stack: VecDeque<Vec<u8>>,
     pub(crate) from_stack: VecDeque<Vec<u8>>,
+    /// Whether the NIC has no room for a frame to send.
+    pub(crate) full: bool,
 }
 
 /// The stack's end of it.
@@ -43,19 +45,25 @@ impl Queue for Plug {
 
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
         let mut wire = self.0.lock().unwrap();
-        let n = max.min(wire.to_stack.len()).min(out.capacity() - out.len());
-        for bytes in wire.to_stack.drain(..n) {
-            let mut head = pools.mbufs.alloc().unwrap();
+        let max = max.min(wire.to_stack.len()).min(out.capacity() - out.len());
+        for n in 0..max {
+            // Without a buffer a frame waits, as it does in the ring of a NIC.
+            let Some(mut head) = pools.mbufs.alloc() else { return n };
+            let Some(bytes) = wire.to_stack.pop_front() else { return n };
             head.extend(&bytes);
             out.push(RxFrame { head, rest: Default::default(), csum_ok: false, group: None });
         }
-        n
+        max
     }
 
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
+        let mut wire = self.0.lock().unwrap();
+        if wire.full {
+            return Err(TxFull);
+        }
         let mut bytes = frame.head.to_vec();
         frame.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        self.0.lock().unwrap().from_stack.push_back(bytes);
+        wire.from_stack.push_back(bytes);
         Ok(())
     }
 
