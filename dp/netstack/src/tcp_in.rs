@@ -22,6 +22,8 @@ const COOKIE_LIFE: Nanos = Nanos::from_secs(192);
 /// Buffers that one connection may hold out of order: a window of 256 KiB in segments of 1 KiB. A peer that sends single bytes would pin a
 /// buffer with each, and have us walk past all of them to file the next.
 const HELD_MAX: usize = 256;
+/// When buffers are short, a connection that holds some may hold one in so many of those that are free.
+const SHARE: usize = 64;
 
 impl From<tcp::DropReason> for DropReason {
     fn from(why: tcp::DropReason) -> DropReason {
@@ -98,12 +100,13 @@ impl<Q: Queue> Stack<Q> {
         now: Nanos,
     ) -> Result<(), DropReason> {
         self.metrics.tcp_segments_in.inc();
-        // When buffers run out, those connections wait that hold unread bytes already: the peer sends again.
+        // When buffers run out, those connections wait that hold more than a share of what is left: the peer sends again. So hoarders leave
+        // room for a request of several segments, and a part of one does not shut its sender out.
         let free = self.link.pools.mbufs.available();
         let short = free < self.link.pools.mbufs.count() / 8;
         let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
-        if short && seg.len > 0 && !(conn.rx.is_empty() && conn.phase == Phase::Idle) {
+        if short && seg.len > 0 && !may_hold_more(conn, free) {
             return Err(DropReason::NoMbuf);
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
@@ -362,6 +365,14 @@ fn narrower(conn: &Conn) -> Option<u16> {
     let ip = if conn.ends.remote.is_v4() { wire::ipv4::HEADER } else { wire::ipv6::HEADER };
     let fits = wire::ipv6::MIN_MTU - (ip + wire::tcp::HEADER) as u16;
     (conn.tcb.as_ref()?.mss() > fits).then_some(wire::ipv6::MIN_MTU)
+}
+
+/// Whether a connection may pin one more receive buffer when only `free` are left. While the application has its buffers it is not known how
+/// many come back: then it may not.
+#[cold]
+fn may_hold_more(conn: &Conn, free: usize) -> bool {
+    let held = conn.rx.len() + conn.out_of_order.len();
+    conn.phase != Phase::Busy && (held == 0 || held < free / SHARE)
 }
 
 /// Frees `n` acknowledged bytes from the head of a send queue.

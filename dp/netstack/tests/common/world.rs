@@ -26,6 +26,9 @@ pub(crate) const CLOSES: u16 = 13;
 pub(crate) const SOURCE: u16 = 19;
 /// sends what it may at once, and closes,
 pub(crate) const FAREWELL: u16 = 20;
+/// sends back what makes [`WHOLE`] bytes, and does not touch less,
+pub(crate) const WHOLES: u16 = 22;
+pub(crate) const WHOLE: usize = 3000;
 /// or neither reads nor sends.
 pub(crate) const DEAF: u16 = 21;
 
@@ -155,7 +158,7 @@ pub(crate) struct World {
 impl World {
     /// A stack with the test's limits; everything falls into one flow group, which is the worst that a peer can do.
     pub(crate) fn new(limit: impl FnOnce(StackConfig) -> StackConfig) -> World {
-        let tcp_ports = vec![ECHO, CLOSES, SOURCE, FAREWELL, DEAF];
+        let tcp_ports = vec![ECHO, CLOSES, SOURCE, FAREWELL, DEAF, WHOLES];
         let config = limit(StackConfig { tcp_ports, max_conns: 4096, ..StackConfig::new(MAC, OURS, 16) });
         let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
         let wire = Arc::new(Mutex::new(Wire::default()));
@@ -238,8 +241,9 @@ impl World {
             }
             match local {
                 ECHO => self.echo(i),
-                SOURCE => self.send(i, &[b's'; 64 << 10], 1 << 20),
-                FAREWELL => self.send(i, &[b'f'; 64 << 10], 0),
+                WHOLES if self.batch.entry(i).rx.bytes() as usize >= WHOLE => self.echo(i),
+                SOURCE => self.send(i, &vec![b's'; 64 << 10], 1 << 20),
+                FAREWELL => self.send(i, &vec![b'f'; 64 << 10], 0),
                 _ => {}
             }
             let over = local == ECHO && pending.contains(Pending::FIN);
