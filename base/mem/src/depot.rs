@@ -12,9 +12,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{MemError, Region, Room};
+use crate::{MemError, Pages, Region, Room};
 
 /// Objects in a chunk.
 pub const CHUNK: usize = 32;
@@ -32,6 +33,8 @@ pub struct Chunk<T> {
 struct Shelf<T> {
     base: NonNull<[T; CHUNK]>,
     chunks: u32,
+    /// Chunks that are out.
+    out: AtomicU32,
     stock: Mutex<Stock>,
     /// Keeps `base` valid.
     _region: Region,
@@ -55,16 +58,22 @@ unsafe impl<T: Send> Send for Chunk<T> {}
 unsafe impl<T: Send + Sync> Sync for Chunk<T> {}
 
 impl<T> Depot<T> {
-    /// Reserves addresses for `n` objects, rounded up to whole chunks.
+    /// Reserves addresses for `n` objects, rounded up to whole chunks, in pages of the given kind.
     ///
     /// Errors: no such range of addresses is left.
-    pub fn new(n: usize) -> Result<Depot<T>, MemError> {
+    pub fn new(n: usize, pages: Pages) -> Result<Depot<T>, MemError> {
         const { assert!(align_of::<T>() <= crate::HUGE_PAGE && size_of::<T>() > 0) };
         let chunks = u32::try_from(n.div_ceil(CHUNK)).map_err(|_| MemError::too_large())?;
         let bytes = size_of::<[T; CHUNK]>().checked_mul(chunks as usize).ok_or_else(MemError::too_large)?;
-        let region = Region::lazy(Room::Private, bytes)?;
+        let region = Region::lazy(Room::Private, bytes, pages)?;
         let stock = Mutex::new(Stock { fresh: 0, back: Vec::with_capacity(chunks as usize) });
-        Ok(Depot(Arc::new(Shelf { base: region.base().cast(), chunks, stock, _region: region })))
+        Ok(Depot(Arc::new(Shelf {
+            base: region.base().cast(),
+            chunks,
+            out: AtomicU32::new(0),
+            stock,
+            _region: region,
+        })))
     }
 
     /// Objects there can be at once.
@@ -72,10 +81,10 @@ impl<T> Depot<T> {
         self.0.chunks as usize * CHUNK
     }
 
-    /// Objects in chunks that are taken now.
+    /// Objects in chunks that are taken now. Costs a load.
+    #[inline]
     pub fn taken(&self) -> usize {
-        let stock = self.0.stock();
-        (stock.fresh as usize - stock.back.len()) * CHUNK
+        self.0.out.load(Ordering::Relaxed) as usize * CHUNK
     }
 }
 
@@ -92,6 +101,7 @@ impl<T: Default> Depot<T> {
         };
         stock.fresh = stock.fresh.max(number + 1);
         drop(stock);
+        shelf.out.fetch_add(1, Ordering::Relaxed);
         // SAFETY: `number` is below `chunks`, so the piece lies in the region.
         let items = unsafe { shelf.base.add(number as usize) };
         if !used {
@@ -155,6 +165,7 @@ impl<T> Drop for Chunk<T> {
     fn drop(&mut self) {
         // Within the capacity reserved for all chunks: no allocation.
         self.shelf.stock().back.push(self.number);
+        self.shelf.out.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@
 //!     |   MbufQueue  a FIFO through the headers                           queue.rs
 //!     |
 //!     +- Depot<T>  -> Chunk<T>  32 T at a time, resident once used        depot.rs
+//!     +- Words  tables of numbers, resident once used                     words.rs
 //! ```
 //!
 //! Every buffer names its pool for life, so it may travel to any core and finds home by itself. A buffer is never
@@ -21,12 +22,16 @@ mod depot;
 mod error;
 mod mbuf;
 mod pool;
+mod prefetch;
 mod queue;
 mod region;
+mod words;
 
 pub use depot::{CHUNK, Chunk, Depot};
 pub use error::MemError;
 pub use mbuf::Mbuf;
 pub use pool::Pool;
+pub use prefetch::prefetch;
 pub use queue::{Iter, MbufMut, MbufQueue};
-pub use region::{Backing, HUGE_PAGE, Region, Room};
+pub use region::{Backing, HUGE_PAGE, Pages, Region, Room};
+pub use words::Words;

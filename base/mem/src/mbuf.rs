@@ -72,6 +72,12 @@ impl Mbuf {
         unsafe { self.0.as_ptr().add(1).cast::<u8>().add(at as usize) }
     }
 
+    /// Has the header fetched, which whoever frees the buffer touches.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        crate::prefetch(self.header());
+    }
+
     /// Bytes that the buffer holds, headroom and tailroom included.
     #[inline]
     pub fn capacity(&self) -> usize {

@@ -34,6 +34,17 @@ pub enum Backing {
     Small,
 }
 
+/// Which pages to ask for where memory becomes resident as it is touched.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Pages {
+    /// 4 KiB: what is resident follows closely what is used, and no first touch takes long.
+    Small,
+    /// 2 MiB where the kernel has them: for what is touched all over the place, as each page takes an entry of the TLB. The first touch of each
+    /// clears 2 MiB (about 100 us).
+    #[default]
+    Huge,
+}
+
 /// A mapping of its own, zeroed, aligned to [`HUGE_PAGE`].
 #[derive(Debug)]
 pub struct Region {
@@ -66,12 +77,16 @@ impl Region {
         Ok(region)
     }
 
-    /// Reserves addresses for `bytes`, in small pages that become resident when touched: a reservation may be far
-    /// larger than what is ever used, and a first touch never clears 2 MiB.
+    /// Reserves addresses for `bytes`, in pages that become resident when touched: a reservation may be far larger
+    /// than what is ever used.
     ///
     /// Errors: no such range of addresses is left.
-    pub fn lazy(room: Room, bytes: usize) -> Result<Region, MemError> {
-        Region::aligned(room, round_up(bytes)?, libc::MAP_NORESERVE, Backing::Small)
+    pub fn lazy(room: Room, bytes: usize, pages: Pages) -> Result<Region, MemError> {
+        let backing = match pages {
+            Pages::Small => Backing::Small,
+            Pages::Huge => Backing::Transparent,
+        };
+        Region::aligned(room, round_up(bytes)?, libc::MAP_NORESERVE, backing)
     }
 
     /// The first byte; aligned to [`HUGE_PAGE`].
@@ -182,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_lazy_region_may_be_larger_than_memory() {
-        let region = Region::lazy(Room::Private, 1 << 42).unwrap();
+        let region = Region::lazy(Room::Private, 1 << 42, Pages::Small).unwrap();
         assert_eq!((region.len(), region.backing()), (1 << 42, Backing::Small));
     }
 

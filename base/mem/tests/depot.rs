@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use mem::{CHUNK, Depot};
+use mem::{CHUNK, Depot, Pages};
 
 /// Pages of the range that are in memory, by `/proc/self/pagemap` (bit 63: present).
 fn resident_pages<T>(at: *const T, bytes: usize) -> usize {
@@ -25,7 +25,7 @@ impl Default for Connection {
 
 #[test]
 fn only_chunks_taken_are_resident() {
-    let depot: Depot<Connection> = Depot::new(1_000_000).unwrap();
+    let depot: Depot<Connection> = Depot::new(1_000_000, Pages::Small).unwrap();
     let first = depot.take().unwrap();
     let base = first.as_ptr();
     let whole = depot.capacity() * size_of::<Connection>();
@@ -38,7 +38,7 @@ fn only_chunks_taken_are_resident() {
 
 #[test]
 fn a_chunk_given_back_is_the_next_one_out() {
-    let depot: Depot<u64> = Depot::new(CHUNK * 2).unwrap();
+    let depot: Depot<u64> = Depot::new(CHUNK * 2, Pages::Small).unwrap();
     let mut chunk = depot.take().unwrap();
     chunk[5] = 77;
     let number = chunk.number();
@@ -71,7 +71,7 @@ impl Drop for Counted {
 
 #[test]
 fn objects_are_built_once_and_dropped_with_the_last_of_depot_and_chunks() {
-    let depot: Depot<(Counted, u8)> = Depot::new(CHUNK * 4).unwrap();
+    let depot: Depot<(Counted, u8)> = Depot::new(CHUNK * 4, Pages::Small).unwrap();
     drop((depot.take(), depot.take()));
     let (kept, _) = (depot.take().unwrap(), depot.take().unwrap());
     drop(depot);
@@ -82,7 +82,7 @@ fn objects_are_built_once_and_dropped_with_the_last_of_depot_and_chunks() {
 
 #[test]
 fn threads_never_share_a_chunk() {
-    let depot: Depot<AtomicUsize> = Depot::new(CHUNK * 3).unwrap();
+    let depot: Depot<AtomicUsize> = Depot::new(CHUNK * 3, Pages::Small).unwrap();
     let depot = Arc::new(depot);
     thread::scope(|scope| {
         for _ in 0..4 {

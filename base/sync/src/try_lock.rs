@@ -74,6 +74,12 @@ impl<T> TryLock<T> {
     }
 }
 
+impl<T: Default> Default for TryLock<T> {
+    fn default() -> TryLock<T> {
+        TryLock::new(T::default())
+    }
+}
+
 impl<T> Deref for TryGuard<'_, T> {
     type Target = T;
     #[inline]

@@ -1,3 +1,4 @@
+use mem::Pages;
 use wire::{Addr, Ipv4Addr, Ipv6Addr, Mac};
 
 /// How many buffers each core reserves at start.
@@ -56,6 +57,8 @@ pub struct StackConfig {
     pub pools: PoolSizes,
     /// Connections per core that may have out-of-order data or a loss under repair at a time, with full means ([`tcp::Records`]).
     pub records: usize,
+    /// Which pages connections, and the tables that find them, lie in.
+    pub pages: Pages,
     /// Connections and datagrams that one batch may carry, and frames that one pass receives: B.
     pub batch: usize,
 }
@@ -75,6 +78,7 @@ impl StackConfig {
             udp_ports: Vec::new(),
             pools: PoolSizes::default(),
             records: 1024,
+            pages: Pages::default(),
             batch: 64,
         }
     }

@@ -100,11 +100,11 @@ pub(crate) struct FlowGroup {
 }
 
 impl FlowGroup {
-    /// A group of at most `limit` connections and `backlog` half-open entries.
-    pub(crate) fn new(key: FlowKey, depot: Depot<Conn>, limit: usize, backlog: usize) -> FlowGroup {
+    /// A group of at most `limit` connections and `backlog` half-open entries, which `table` has room for.
+    pub(crate) fn new(key: FlowKey, table: FlowTable, depot: Depot<Conn>, limit: usize, backlog: usize) -> FlowGroup {
         FlowGroup {
             key,
-            table: FlowTable::new(limit + backlog),
+            table,
             halves: HalfTable::new(backlog),
             chunks: Vec::with_capacity(limit.div_ceil(CHUNK)),
             depot,
@@ -128,6 +128,18 @@ impl FlowGroup {
             _ => self.halves.get(s & !HALF).is_some_and(|h| h.ends == *e),
         })?;
         Some(if slot & HALF == 0 { Found::Conn(slot) } else { Found::Half(slot & !HALF) })
+    }
+
+    /// Has the table's place for this hash fetched.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u64) {
+        self.table.prefetch(hash);
+    }
+
+    /// The connection that is probably meant by this hash.
+    #[inline]
+    pub(crate) fn meant(&self, hash: u64) -> Option<&Conn> {
+        self.conn(self.table.first(hash)?)
     }
 
     #[inline]

@@ -8,6 +8,7 @@
 
 use std::hash::Hasher;
 
+use mem::{MemError, Pages, Words};
 use siphasher::sip::SipHasher13;
 
 use crate::addresses::Ends;
@@ -39,15 +40,27 @@ impl FlowKey {
 
 /// A map from hashed tuples to slot numbers below 2^31.
 pub(crate) struct FlowTable {
-    entries: Vec<u64>,
+    entries: Words,
     used: usize,
 }
 
 impl FlowTable {
-    /// A table that holds `limit` flows. Untouched parts cost address space only.
-    pub(crate) fn new(limit: usize) -> FlowTable {
+    /// `count` tables that hold `limit` flows each. Untouched parts cost address space only.
+    pub(crate) fn tables(count: usize, limit: usize, pages: Pages) -> Result<Vec<FlowTable>, MemError> {
         let size = (limit * 4 / 3 + 8).next_power_of_two();
-        FlowTable { entries: vec![0; size], used: 0 }
+        Ok(Words::tables(count, size, pages)?.into_iter().map(|entries| FlowTable { entries, used: 0 }).collect())
+    }
+
+    /// Has the place fetched where a search for this hash begins.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        mem::prefetch(&self.entries[self.place(hash)]);
+    }
+
+    /// The first slot with this hash that a search would look at.
+    #[inline]
+    pub(crate) fn first(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     fn place(&self, hash: u64) -> usize {
@@ -134,9 +147,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
+    fn table(limit: usize) -> FlowTable {
+        FlowTable::tables(1, limit, Pages::Small).unwrap().remove(0)
+    }
+
     /// Entries that a search may have to look at: the longest run of used ones.
     fn longest_run(t: &FlowTable) -> usize {
-        let twice = t.entries.iter().chain(&t.entries);
+        let twice = t.entries.iter().chain(t.entries.iter());
         twice.fold((0, 0), |(run, most), &e| if e == 0 { (0, most) } else { (run + 1, most.max(run + 1)) }).1
     }
 
@@ -144,7 +161,7 @@ mod tests {
     #[test]
     fn tuples_that_collide_under_one_key_do_not_under_another() {
         let (known, ours) = (FlowKey::new([1; 16]), FlowKey::new([2; 16]));
-        let (mut theirs, mut table) = (FlowTable::new(1024), FlowTable::new(1024));
+        let (mut theirs, mut table) = (table(1024), table(1024));
         let ends = |n: u32| Ends {
             remote: wire::Addr::v4(std::net::Ipv4Addr::from_bits(0xc612_0000 + (n >> 16))),
             remote_port: n as u16,
@@ -161,7 +178,7 @@ mod tests {
 
     #[test]
     fn colliding_hashes_are_told_apart_by_the_slot() {
-        let mut t = FlowTable::new(16);
+        let mut t = table(16);
         for slot in 0..5 {
             assert!(t.insert(7, slot));
         }
@@ -174,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_full_table_says_so_and_recovers() {
-        let mut t = FlowTable::new(4);
+        let mut t = table(4);
         let n = (0..).take_while(|&s| t.insert(u64::from(s) << 32 | 3, s)).count() as u32;
         assert!(n >= 4);
         t.remove(3, 0, |s| u64::from(s) << 32 | 3);
@@ -187,7 +204,7 @@ mod tests {
         #[test]
         fn agrees_with_a_map(ops in prop::collection::vec((any::<bool>(), 0u32..60), 1..400)) {
             let hash_of = |s: u32| u64::from(s).wrapping_mul(0x9e37_79b9_7f4a_7c15) & !0x38;
-            let mut table = FlowTable::new(64);
+            let mut table = table(64);
             let mut model = HashMap::new();
             for (add, slot) in ops {
                 if add && !model.contains_key(&slot) {

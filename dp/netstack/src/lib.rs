@@ -3,7 +3,7 @@
 //! ```text
 //!   NIC queue ─ rx.rs ─┬─ neighbours.rs ndp.rs   icmp.rs path_mtu.rs   fragments.rs
 //!                      ├─ udp.rs
-//!                      └─ tcp_in.rs ── FlowGroup { FlowTable, half-open entries, Conn }   flow_group.rs flow_table.rs conn.rs
+//!     ahead.rs         └─ tcp_in.rs ── FlowGroup { FlowTable, half-open entries, Conn }   flow_group.rs flow_table.rs conn.rs
 //!                                          │  ready list                     ▲
 //!                                          ▼                                 │ syscalls.rs
 //!                                       dispatch ──── Batch (batch.rs) ── complete
@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod ahead;
 mod batch;
 mod config;
 mod conn;

@@ -85,6 +85,9 @@ pub struct Shared {
     pub(crate) depot: Depot<Conn>,
 }
 
+/// Connections per core that a second-level cache holds, about.
+const SCATTERED: usize = 2048;
+
 impl Shared {
     /// The common ground of `cores` stacks; flow groups are dealt out to them in turn.
     ///
@@ -117,7 +120,7 @@ impl Shared {
             cookies: SynCookies::new(key(1)),
             flow_key: FlowKey::new(key(2)),
             // Each group's last chunk may be part empty.
-            depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK)?,
+            depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK, config.pages)?,
             addresses: Addresses::new(&config),
             tcp_v6: tcp::Config { mss: config.tcp.mss.saturating_sub(LONGER), ..config.tcp.clone() },
             config,
@@ -145,6 +148,13 @@ impl Shared {
     #[inline]
     pub fn flow_group(&self, tuple: &Tuple) -> FlowGroupId {
         (self.flow_group)(tuple)
+    }
+
+    /// Whether there are so many connections that those of a batch are found in memory rather than in a cache: what will be needed is then worth
+    /// being fetched ahead.
+    #[inline]
+    pub fn is_scattered(&self) -> bool {
+        self.depot.taken() > SCATTERED * self.inboxes.len()
     }
 
     /// How many cores there are.

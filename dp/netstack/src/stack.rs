@@ -13,6 +13,7 @@ use wheel::Wheel;
 use crate::batch::{Batch, Datagram, Entry, Pending};
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
+use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
 use crate::icmp::Bucket;
 use crate::metrics::Metrics;
@@ -97,10 +98,12 @@ impl<Q: Queue> Stack<Q> {
         let limit = (2 * c.max_conns / FLOW_GROUPS + 64).min(c.max_conns);
         let backlog = (c.backlog / FLOW_GROUPS).max(8);
         let own = |g: usize| shared.owner(FlowGroupId(g as u16)) == core;
-        let group = || Box::new(FlowGroup::new(shared.flow_key, shared.depot.clone(), limit, backlog));
+        let owned = (0..FLOW_GROUPS).filter(|g| own(*g)).count();
+        let mut tables = FlowTable::tables(owned, limit + backlog, c.pages)?.into_iter();
+        let mut group = |table| Box::new(FlowGroup::new(shared.flow_key, table, shared.depot.clone(), limit, backlog));
         Ok(Stack {
             core,
-            groups: Groups(Box::new(std::array::from_fn(|g| own(g).then(&group)))),
+            groups: Groups(Box::new(std::array::from_fn(|g| own(g).then(|| tables.next().map(&mut group))?))),
             wheel: Wheel::with_capacity(c.max_conns + FLOW_GROUPS * backlog),
             timers_due: Nanos::MAX,
             due: Vec::with_capacity(256),
@@ -159,6 +162,7 @@ impl<Q: Queue> Stack<Q> {
         let budget = budget.min(burst.capacity());
         let received = self.link.nic.rx_burst(&mut self.link.pools, budget, &mut burst);
         self.metrics.rx_frames.add(received as u64);
+        self.look_ahead(&mut burst);
         for frame in burst.drain(..) {
             self.frame_arrives(frame, now);
         }

@@ -17,10 +17,17 @@ const HALF: u64 = 1 << 63;
 impl<Q: Queue> Stack<Q> {
     /// Sees to it that a timer fires no later than the connection's deadline.
     pub(crate) fn arm(&mut self, id: ConnId) {
-        let Stack { groups, wheel, .. } = self;
+        let Stack { groups, wheel, shared, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return };
         let deadline = conn.deadline();
         match conn.timer {
+            // Most timers are not needed any more when they fire, and are left alone. Where connections are found in memory, it costs less to
+            // disarm one that is done with while its connection is here than to fetch both again.
+            Some((timer, _)) if deadline == Nanos::MAX && shared.is_scattered() => {
+                wheel.cancel(timer);
+                conn.timer = None;
+                return;
+            }
             Some((_, armed_for)) if armed_for <= deadline => return,
             Some((timer, _)) => {
                 wheel.cancel(timer);
@@ -65,6 +72,7 @@ impl<Q: Queue> Stack<Q> {
         }
         self.timers_due = self.wheel.next_deadline().unwrap_or(Nanos::MAX).min(self.fragments.table.deadline());
         let n = due.len();
+        self.look_ahead_due(&due);
         for token in due.drain(..) {
             if token & HALF == 0 {
                 self.conn_timer(Handle::from_bits(token), now)

@@ -1,14 +1,15 @@
 //! The library's books: one record per connection, reachable from every core, its memory growing in slabs.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use abi::Cookie;
-use mem::MbufQueue;
+use mem::{Chunk, Depot, MbufQueue, Pages};
 use sync::{TryGuard, TryLock};
 
 /// Records per slab.
-const SLAB: usize = 64;
+const SLAB: usize = mem::CHUNK;
 
 /// What the library keeps of a connection.
 pub(crate) struct Record<C> {
@@ -47,11 +48,12 @@ impl<C> Default for Record<C> {
     }
 }
 
-type Slab<C> = Box<[TryLock<Record<C>>]>;
+type Slab<C> = Chunk<TryLock<Record<C>>>;
 
 /// All records of a service.
 pub(crate) struct Records<C> {
     slabs: Box<[OnceLock<Slab<C>>]>,
+    depot: Depot<TryLock<Record<C>>>,
     /// Closed records. Taken for a moment at each open and close, by any core.
     free: Mutex<Vec<u32>>,
     /// The first record that was never used.
@@ -59,9 +61,11 @@ pub(crate) struct Records<C> {
 }
 
 impl<C> Records<C> {
-    /// Books for at most `limit` connections.
-    pub(crate) fn new(limit: usize) -> Records<C> {
+    /// Books for at most `limit` connections. That there is not even the address space for them is treated as any container treats it.
+    pub(crate) fn new(limit: usize, pages: Pages) -> Records<C> {
+        let depot = Depot::new(limit, pages);
         Records {
+            depot: depot.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[TryLock<Record<C>>; SLAB]>())),
             slabs: (0..limit.div_ceil(SLAB)).map(|_| OnceLock::new()).collect(),
             free: Mutex::new(Vec::with_capacity(limit)),
             fresh: AtomicU32::new(0),
@@ -71,8 +75,7 @@ impl<C> Records<C> {
     /// Opens a record for `conn`; gives it back when the books are full.
     pub(crate) fn open(&self, conn: C) -> Result<Cookie, C> {
         let Some(n) = self.free().pop().or_else(|| self.never_used()) else { return Err(conn) };
-        let slab =
-            self.slabs[n as usize / SLAB].get_or_init(|| (0..SLAB).map(|_| TryLock::new(Record::default())).collect());
+        let Some(slab) = self.slab(n as usize / SLAB) else { return Err(conn) };
         // Nobody else knows of a free record.
         let Some(mut record) = slab[n as usize % SLAB].try_lock() else { return Err(conn) };
         *record = Record { conn: Some(conn), ..Record::default() };
@@ -95,6 +98,24 @@ impl<C> Records<C> {
         self.slabs.get(n / SLAB)?.get()?.get(n % SLAB)?.try_lock()
     }
 
+    /// A slab, made when it is first asked for. Of two cores that ask at once, one gives its own back.
+    fn slab(&self, at: usize) -> Option<&Slab<C>> {
+        let place = self.slabs.get(at)?;
+        if place.get().is_none() {
+            let _ = place.set(self.depot.take()?);
+        }
+        place.get()
+    }
+
+    /// Has the record of a connection fetched.
+    #[inline]
+    pub(crate) fn prefetch(&self, cookie: Cookie) {
+        let n = cookie.0 as usize;
+        if let Some(record) = self.slabs.get(n / SLAB).and_then(|slab| slab.get()?.get(n % SLAB)) {
+            mem::prefetch(record);
+        }
+    }
+
     /// Closes a record. Its cookie may be used again at once.
     pub(crate) fn close(&self, cookie: Cookie) {
         if let Some(mut record) = self.get(cookie) {
@@ -111,7 +132,7 @@ mod tests {
 
     #[test]
     fn full_books_give_the_state_back_and_closed_records_are_used_again() {
-        let books = Records::new(SLAB);
+        let books = Records::new(SLAB, Pages::Small);
         let all: Vec<_> = (0..SLAB).map(|i| books.open(i).unwrap()).collect();
         assert_eq!(books.open(999), Err(999));
         books.close(all[7]);

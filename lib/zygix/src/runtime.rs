@@ -41,7 +41,7 @@ impl<S: Service> Runtime<S> {
     pub fn new(service: Arc<S>, shared: Arc<Shared>) -> Runtime<S> {
         let limit = shared.config().max_conns;
         let messages = Arc::new(Messages::new());
-        Runtime(Arc::new(Common { service, records: Records::new(limit), messages, shared }))
+        Runtime(Arc::new(Common { service, records: Records::new(limit, shared.config().pages), messages, shared }))
     }
 
     /// The way for background threads to reach the service's connections.
@@ -102,6 +102,11 @@ impl<S: Service> App for ServiceApp<S> {
 
     fn run(&mut self, view: &mut BatchView<'_>) {
         let common = self.common.clone();
+        if common.shared.is_scattered() {
+            for i in 0..view.len() {
+                common.records.prefetch(view.entry(i).cookie);
+            }
+        }
         for i in 0..view.len() {
             self.serve(&common, view, i);
         }

@@ -60,6 +60,11 @@ impl Nodes {
     }
 
     #[inline]
+    pub(crate) fn get(&self, id: TimerId) -> Option<&Node> {
+        self.nodes.get(id.index() as usize)
+    }
+
+    #[inline]
     pub(crate) fn node(&self, at: u32) -> &Node {
         &self.nodes[at as usize]
     }

@@ -69,6 +69,12 @@ impl Wheel {
         true
     }
 
+    /// The memory that [`Wheel::cancel`] touches first, for who wants to have it fetched.
+    #[inline]
+    pub fn peek(&self, id: TimerId) -> Option<&impl Sized> {
+        self.nodes.get(id)
+    }
+
     /// Moves an armed timer to another deadline; `false` when it had fired or been cancelled before. Constant time.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, deadline: Nanos) -> bool {

@@ -29,8 +29,8 @@ const PER_ADDRESS: usize = 60_000;
 const FIRST_PORT: u16 = 2_000;
 /// Connections being opened at once.
 const OPENING: usize = 256;
-/// How long an acknowledgement waits for a request to ride on (RFC 9293 section 3.8.6.3: less than 0.5 s; the server's smallest retransmission timeout is 50 ms).
-const ACK_DELAY: Nanos = Nanos::from_millis(10);
+/// How long an acknowledgement waits for a request to ride on: as long as Linux waits (RFC 9293 section 3.8.6.3: less than 0.5 s).
+const ACK_DELAY: Nanos = Nanos::from_millis(40);
 /// Frames taken at once.
 const BURST: usize = 64;
 /// The hardware addresses of both ends of [`crate::rig::wire`].
@@ -111,6 +111,22 @@ impl Crowd {
             self.begun += 1;
         }
         self.poll(now);
+    }
+
+    /// Asks once more for the connections that were asked for and are not open: their first segment may have been lost at a full wire.
+    pub(crate) fn insist(&mut self) {
+        for id in 0..self.begun {
+            if self.members[id].open {
+                continue;
+            }
+            self.members[id].snd = self.members[id].snd.wrapping_sub(1);
+            let sent = self.segment(id, Flags::SYN, false);
+            self.members[id].snd = self.members[id].snd.wrapping_add(1);
+            if !sent {
+                break;
+            }
+        }
+        self.queue.flush();
     }
 
     /// Asks until `under_way` requests have no reply, and takes what has come; a step of it.

@@ -8,7 +8,8 @@
 //! | `scale.rs`, `crowd.rs` | a million connections: memory and throughput; their client, which keeps 16 bytes of each |
 //! | `client.rs` | the client: an application on the raw ABI |
 //!
-//! Every result is labelled as an emulated wire. `examples/count.rs` is the program whose instructions callgrind counts.
+//! Every result is labelled as an emulated wire. `examples/count.rs` is the program whose instructions callgrind counts,
+//! `examples/crowd.rs` the one whose cache misses it does.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -21,5 +22,5 @@ mod scale;
 pub use client::{Client, Tally};
 pub use echo::{EchoConfig, EchoResult, echo};
 pub use idle::{IdleResult, idle};
-pub use rig::Rig;
+pub use rig::{CrowdRig, Rig};
 pub use scale::{ScaleConfig, ScaleRow, scale};

@@ -12,6 +12,7 @@ use units::{CoreId, Nanos};
 use wire::Mac;
 use zygix::{Runtime, ServiceApp};
 
+use crate::crowd::Crowd;
 use crate::{Client, Tally};
 
 /// The port of the server.
@@ -115,6 +116,62 @@ impl Rig {
     }
 }
 
+/// An echo server and the peer of very many connections.
+pub struct CrowdRig {
+    server: End<ServiceApp<Echo>>,
+    crowd: Crowd,
+    now: Nanos,
+}
+
+impl CrowdRig {
+    /// Requests that have no reply.
+    const UNDER_WAY: usize = 64;
+    /// The virtual time of a round: about a million requests a second.
+    const STEP: Nanos = Nanos::from_micros(Self::UNDER_WAY as u64);
+
+    /// `conns` established connections, whose state lies in `pages`.
+    ///
+    /// # Errors
+    /// Memory cannot be had; connections do not open.
+    pub fn new(conns: usize, pages: mem::Pages) -> Result<CrowdRig, Box<dyn std::error::Error>> {
+        let (mut server, _) = configs(64, conns + conns / 2);
+        server.pools.tx = crate::scale::REPLIES;
+        server.pages = pages;
+        let (server_nic, mut client_nic) = wire()?;
+        let echo = |shared: &Arc<Shared>| Runtime::new(Arc::new(Echo::new(Mode::Echo)), shared.clone()).app(CoreId(0));
+        let crowd = Crowd::new(client_nic.queues().pop().ok_or("the wire has no queue")?, conns)?;
+        let mut rig = CrowdRig { server: End::new(server, server_nic, echo)?, crowd, now: Nanos::from_secs(1) };
+        for _ in 0..10 + conns {
+            rig.crowd.open_some(rig.now, conns);
+            server_opens(&mut rig.server, rig.now);
+            rig.now += Self::STEP;
+        }
+        if rig.crowd.open() == conns { Ok(rig) } else { Err(format!("only {} opened", rig.crowd.open()).into()) }
+    }
+
+    /// Asks over connections drawn at random until there are `requests` replies in all, and answers how many were wrong.
+    ///
+    /// # Errors
+    /// Nothing moves any more.
+    pub fn run_until(&mut self, requests: u64) -> Result<u64, String> {
+        for _ in 0..1_000 + requests {
+            if self.crowd.replies >= requests {
+                return Ok(self.crowd.errors);
+            }
+            self.crowd.ask_some(self.now, Self::UNDER_WAY);
+            server_turn(&mut self.server, self.now);
+            self.now += Self::STEP;
+        }
+        Err(format!("stuck after {} replies", self.crowd.replies))
+    }
+}
+
+/// A turn of the server while connections are opened, which is not counted.
+#[inline(never)]
+fn server_opens(server: &mut End<ServiceApp<Echo>>, now: Nanos) -> Turn {
+    server.thread.turn(now, || now, &mut server.app)
+}
+
 /// One turn of the server: the function whose instructions are counted.
 #[inline(never)]
 fn server_turn(server: &mut End<ServiceApp<Echo>>, now: Nanos) -> Turn {
@@ -124,6 +181,14 @@ fn server_turn(server: &mut End<ServiceApp<Echo>>, now: Nanos) -> Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_larger_than_caches_is_served_from_either_kind_of_page() {
+        for pages in [mem::Pages::Small, mem::Pages::Huge] {
+            let mut rig = CrowdRig::new(5_000, pages).unwrap();
+            assert_eq!(rig.run_until(20_000), Ok(0));
+        }
+    }
 
     #[test]
     fn messages_of_all_connections_come_back_unharmed() {

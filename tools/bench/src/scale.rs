@@ -16,8 +16,12 @@ use crate::rig::{configs, wire};
 
 /// Connections of the row that memory is counted from, so that what is there once for all is not counted.
 const BASE: usize = 1_000;
+/// Transmit buffers: for more than a million replies a second, each of which waits `ACK_DELAY` for its acknowledgement.
+pub(crate) const REPLIES: u32 = 1 << 16;
 /// So long without progress: something is broken.
 const STUCK: Duration = Duration::from_secs(20);
+/// So long without progress: a SYN was lost.
+const INSIST: Duration = Duration::from_millis(500);
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct ScaleConfig {
     pub windows: usize,
     /// The length of a window.
     pub window: Duration,
+    /// The pages that connections lie in.
+    pub pages: mem::Pages,
     /// The batch bound.
     pub batch: usize,
     /// The hardware threads of server and client.
@@ -68,7 +74,10 @@ pub fn scale(
     mut each: impl FnMut(&ScaleRow) -> bool,
 ) -> Result<Vec<ScaleRow>, Box<dyn std::error::Error>> {
     let most = config.counts.iter().copied().max().unwrap_or(BASE).max(BASE);
-    let (server, _) = configs(config.batch, most + BASE);
+    let (mut server, _) = configs(config.batch, most + BASE);
+    // Each reply keeps its buffer until it is acknowledged, which most are by themselves, after the client's delay.
+    server.pools.tx = REPLIES;
+    server.pages = config.pages;
     let (mut server_nic, mut client_nic) = wire()?;
     let queues = server_nic.queues();
     let mut crowd = Crowd::new(client_nic.queues().pop().ok_or("the wire has no queue")?, most)?;
@@ -103,11 +112,14 @@ pub fn scale(
 }
 
 fn open(crowd: &mut Crowd, count: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let (mut seen, mut moved) = (crowd.open(), Instant::now());
+    let (mut seen, mut moved, mut patience) = (crowd.open(), Instant::now(), INSIST);
     while crowd.open() < count {
         crowd.open_some(sys::clock::now(), count);
         if crowd.open() > seen {
-            (seen, moved) = (crowd.open(), Instant::now());
+            (seen, moved, patience) = (crowd.open(), Instant::now(), INSIST);
+        } else if moved.elapsed() > patience {
+            crowd.insist();
+            patience *= 2;
         } else if moved.elapsed() > STUCK {
             return Err(format!("only {seen} of {count} connections were opened").into());
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bench::{ScaleConfig, ScaleRow, scale};
 use clap::Args;
+use mem::Pages;
 use report::{Axis, Column, Document, Figure, Machine, Noise, Point, Series, Style, Table};
 use serde_json::{Value, json};
 
@@ -21,6 +22,10 @@ pub(crate) struct Connections {
     /// Requests without a reply, all connections together
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) depth: u32,
+
+    /// Pages that connections lie in: 2 MiB where the kernel has them, or 4 KiB
+    #[arg(long, value_enum, default_value_t = PageSize::Huge)]
+    pub(crate) pages: PageSize,
 
     /// Seconds per window
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = seconds)]
@@ -37,6 +42,12 @@ pub(crate) struct Connections {
     /// File the result in DIR, and draw all results that are there into DIR/index.html
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum PageSize {
+    Huge,
+    Small,
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -74,6 +85,7 @@ pub(crate) fn run(args: &Connections) -> Result<()> {
         under_way: args.depth as usize,
         windows: args.repeats as usize,
         window: Duration::from_secs_f64(args.seconds),
+        pages: if args.pages == PageSize::Huge { Pages::Huge } else { Pages::Small },
         batch: 64,
         pin: [server, client],
     };
