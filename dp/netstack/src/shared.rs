@@ -154,7 +154,8 @@ impl Shared {
     /// being fetched ahead.
     #[inline]
     pub fn is_scattered(&self) -> bool {
-        self.depot.taken() > SCATTERED * self.inboxes.len()
+        // Few connections take a chunk for each group that one of them is in.
+        self.depot.taken() > FLOW_GROUPS * mem::CHUNK + SCATTERED * self.inboxes.len()
     }
 
     /// How many cores there are.
