@@ -18,6 +18,7 @@ use shuffle::{Slip, Take};
 use units::Nanos;
 
 use crate::sched::{Assist, Sched};
+use crate::station::Station;
 use crate::turn::{Call, ElasticThread, Origin, Step, Turn};
 
 /// Remote syscalls that a home pass works off.
@@ -121,39 +122,34 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// Nothing of our own to do: works for others. Returns how much was done, and what is to be run for them.
     fn help(&mut self, assist: Assist, now: Nanos) -> (usize, Option<(Origin, Work)>) {
-        let n = self.crew.stations.len();
-        let first = self.dice.roll(n);
-        let own = self.own;
-        let victims = (first..n).chain(0..first).filter(move |v| *v != own);
-        for victim in victims.clone() {
-            if let Some(loot) = self.steal(victim) {
-                return (0, Some(loot));
-            }
+        let first = self.dice.roll(self.crew.stations.len());
+        let (before, after) = self.crew.stations.split_at(first);
+        // All others, once around from there.
+        let others = || (first..).zip(after).chain((0..).zip(before)).filter(|(at, _)| *at != self.own);
+        let loot = others().filter(|(_, s)| s.shuffle.offered() > 0).find_map(|(victim, _)| self.steal(victim));
+        if loot.is_some() {
+            return (0, loot);
         }
-        for victim in victims {
-            let station = &self.crew.stations[victim];
-            if !station.needs_help(now) {
-                continue;
+        let needy = |(_, s): &(usize, &Station<Q>)| s.needs_help(now);
+        match assist {
+            Assist::None => None,
+            Assist::Ipi => {
+                others().filter(needy).for_each(|(victim, _)| self.interrupt(victim));
+                None
             }
-            match assist {
-                Assist::None => {}
-                Assist::Ipi => self.interrupt(victim),
-                Assist::Lend => {
-                    if let Some(offered) = station.pass(now, true) {
-                        self.metrics().lends.inc();
-                        if offered > 1 {
-                            self.crew.wake_somebody();
-                        }
-                        return (1, self.steal(victim));
-                    }
-                }
-            }
+            Assist::Lend => others().filter(needy).find_map(|(victim, s)| Some((victim, s.pass(now, true)?))),
         }
-        (0, None)
+        .map_or((0, None), |(victim, offered)| {
+            self.metrics().lends.inc();
+            if offered > 1 {
+                self.crew.wake_somebody();
+            }
+            (1, self.steal(victim))
+        })
     }
 
     /// Takes what `victim` offers first, if anything.
-    fn steal(&mut self, victim: usize) -> Option<(Origin, Work)> {
+    fn steal(&self, victim: usize) -> Option<(Origin, Work)> {
         let Take::One(slip, work) = self.crew.stations[victim].shuffle.take() else { return None };
         self.metrics().steals.inc();
         Some((Origin::Stolen { victim, slip }, work))

@@ -3,8 +3,6 @@
 //! An elastic thread's `begin` and `resume` take no time of their own: what they charge to the clock passes afterwards, while the network layers that they were in are
 //! held. So others find them taken for as long as they would be on a machine.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,6 +15,7 @@ use sys::clock::Clock;
 use units::Nanos;
 use zygix::ServiceApp;
 
+use crate::agenda::{Agenda, What};
 use crate::charged::Charged;
 use crate::costs::Costs;
 use crate::measure::Setup;
@@ -75,6 +74,9 @@ fn bits(word: &AtomicU64) -> impl Iterator<Item = usize> + use<> {
     Bits(if word.load(Relaxed) == 0 { 0 } else { word.swap(0, Relaxed) }).ones()
 }
 
+/// The ticket of no event: they are counted from one.
+const VOID: u64 = 0;
+
 /// What a core is about.
 enum Doing {
     /// Nothing: it polls, and sees what comes when it comes.
@@ -93,7 +95,7 @@ struct Core<'a> {
     doing: Doing,
     /// When what it does is over; `ticket` is that event's.
     until: Nanos,
-    ticket: u32,
+    ticket: u64,
     /// The network layers that it is in: its own, a victim's.
     holds: Vec<(usize, Hold<'a, Queue>)>,
     /// When frames are due at its queue, as far as the agenda knows.
@@ -102,28 +104,6 @@ struct Core<'a> {
     needs: Nanos,
     lends: u64,
 }
-
-/// What is on the agenda. Small, for the heap moves it about.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum What {
-    /// What the core does is over. Void if its ticket is another by now.
-    Over { ticket: u32 },
-    /// A frame is due at its queue.
-    Due,
-    /// Others could do something for it, if they have not already.
-    Needs,
-    /// An interrupt has come.
-    Interrupt,
-    /// What an interrupt's handler did has taken its time.
-    HandlerOver,
-    /// It is taken away for a while.
-    Stall,
-    /// Everybody looks round.
-    LookRound,
-}
-
-/// When, the how-manieth, at which core, what.
-type Event = (Nanos, u64, u8, What);
 
 /// Cores that the hypervisor takes away.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -155,9 +135,7 @@ pub(crate) struct Engine<'a> {
     clock: Clock,
     costs: Costs,
     signals: Signals,
-    agenda: BinaryHeap<Reverse<Event>>,
-    /// Events so far: their order where instants are equal.
-    events: u64,
+    agenda: Agenda,
     idle: Vec<usize>,
     /// When the last event was, and how many were at that instant.
     last: Nanos,
@@ -187,7 +165,7 @@ impl<'a> Engine<'a> {
             app,
             doing: Doing::Idle,
             until: Nanos::MAX,
-            ticket: 0,
+            ticket: VOID,
             holds: Vec::with_capacity(2),
             armed: Nanos::MAX,
             needs: Nanos::MAX,
@@ -195,6 +173,7 @@ impl<'a> Engine<'a> {
         };
         let mut engine = Engine {
             crew,
+            agenda: Agenda::default(),
             idle: (0..threads.len()).collect(),
             cores: threads.into_iter().zip(apps).map(core).collect(),
             director,
@@ -203,8 +182,6 @@ impl<'a> Engine<'a> {
             clock,
             costs: setup.costs.clone(),
             signals,
-            agenda: BinaryHeap::new(),
-            events: 0,
             last: now,
             still: 0,
             stirred: Bits::default(),
@@ -279,8 +256,7 @@ impl<'a> Engine<'a> {
     // ---- the agenda ----
 
     fn push(&mut self, at: Nanos, core: usize, what: What) {
-        self.events += 1;
-        self.agenda.push(Reverse((at, self.events, core as u8, what)));
+        self.agenda.push(at, core, what);
     }
 
     /// The core is at this until then.
@@ -293,9 +269,7 @@ impl<'a> Engine<'a> {
     fn until(&mut self, core: usize, until: Nanos) {
         let c = &mut self.cores[core];
         c.until = until;
-        c.ticket = c.ticket.wrapping_add(1);
-        let ticket = c.ticket;
-        self.push(until, core, What::Over { ticket });
+        c.ticket = self.agenda.push(until, core, What::Over);
     }
 
     /// Moves the world on by one event.
@@ -305,8 +279,8 @@ impl<'a> Engine<'a> {
         if orders != std::mem::replace(&mut self.orders, orders) {
             self.look();
         }
-        let Some(Reverse((at, _, core, what))) = self.agenda.pop() else { return };
-        let core = usize::from(core);
+        let Some(event) = self.agenda.pop() else { return };
+        let (at, core) = (event.at(), event.core());
         let mut now = at.max(self.clock.now());
         self.still = if now > self.last { 0 } else { self.still + 1 };
         if self.still > STILL {
@@ -315,9 +289,9 @@ impl<'a> Engine<'a> {
         }
         self.last = now;
         self.clock.set(now);
-        match what {
-            What::Over { ticket } if self.cores[core].ticket == ticket => self.over(core, now),
-            What::Over { .. } => {}
+        match event.what() {
+            What::Over if self.cores[core].ticket == event.nth() => self.over(core, now),
+            What::Over => {}
             What::Due => {
                 if self.cores[core].armed == at {
                     self.cores[core].armed = Nanos::MAX;
@@ -490,7 +464,7 @@ impl<'a> Engine<'a> {
                     // No event of its own any more: not even the end of a stall.
                     self.lose = None;
                     let c = &mut self.cores[core];
-                    c.ticket = c.ticket.wrapping_add(1);
+                    c.ticket = VOID;
                     self.note(now, core, "is lost", String::new);
                 }
                 self.arm(core);
@@ -500,7 +474,7 @@ impl<'a> Engine<'a> {
             Step::End(turn) => {
                 self.cores[core].doing = Doing::Idle;
                 self.idle.push(core);
-                self.cores[core].ticket = self.cores[core].ticket.wrapping_add(1);
+                self.cores[core].ticket = VOID;
                 self.arm(core);
                 // A timer may be due before anything comes.
                 if turn.deadline < self.cores[core].armed {

@@ -14,7 +14,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine.rs` | cores, events, interrupts, stalls |
+//! | `engine.rs` | cores, interrupts, stalls |
+//! | `agenda.rs` | events in order |
 //! | `charged.rs` | a queue whose frames take time |
 //! | `costs.rs` | [`Costs`]: what operations take |
 //! | `measure.rs` | [`measure`] a load, or a [`closed_loop`]; find the [`max_load`] at an objective |
@@ -24,6 +25,7 @@
 //! Idle cores see what comes after [`Costs::poll_ns`]; they do not sleep. Absent on purpose: caches, hyperthreads, memory bandwidth. At most 64 cores.
 #![forbid(unsafe_code)]
 
+mod agenda;
 pub mod campaign;
 mod charged;
 mod costs;
