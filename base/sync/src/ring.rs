@@ -93,6 +93,22 @@ impl Producer {
         Some((self.tail & (self.slots - 1)) as usize)
     }
 
+    /// Whether `n` slots are free, or more: then [`slot`](Self::slot) yields that many. Looks at the consumer's index only if fewer are known of.
+    #[inline]
+    pub fn has_room(&mut self, ends: &Ends, n: u32) -> bool {
+        if self.slots - self.tail.wrapping_sub(self.head) >= n {
+            return true;
+        }
+        let head = ends.head.0.load(Ordering::Acquire);
+        let filled = self.tail.wrapping_sub(head);
+        if filled > self.slots {
+            self.lies += 1;
+            return false;
+        }
+        self.head = head;
+        self.slots - filled >= n
+    }
+
     /// The slot is filled; the consumer learns of it by [`publish`](Self::publish).
     #[inline]
     pub fn push(&mut self) {
@@ -198,6 +214,27 @@ mod tests {
             consumer.release(&ends);
         }
         assert_eq!((producer.lies(), consumer.lies()), (0, 0));
+    }
+
+    #[test]
+    fn room_is_what_is_free() {
+        let (ends, mut producer, mut consumer) = ring(u32::MAX - 1);
+        assert!(producer.has_room(&ends, 4) && !producer.has_room(&ends, 5));
+        for _ in 0..3 {
+            assert!(producer.slot(&ends).is_some());
+            producer.push();
+        }
+        producer.publish(&ends);
+        assert!(producer.has_room(&ends, 1) && !producer.has_room(&ends, 2));
+        assert_eq!(consumer.ready(&ends, 2), 2);
+        consumer.pop();
+        consumer.pop();
+        assert!(!producer.has_room(&ends, 2), "nothing is free before it is released");
+        consumer.release(&ends);
+        assert!(producer.has_room(&ends, 3) && !producer.has_room(&ends, 4));
+        ends.head.0.store(7, Ordering::Relaxed);
+        assert!(!producer.has_room(&ends, 4) && producer.has_room(&ends, 3), "an impossible index changes nothing");
+        assert_eq!(producer.lies(), 1);
     }
 
     #[test]

@@ -324,7 +324,7 @@ impl<Q: Queue> Stack<Q> {
 
     /// All that a connection has to transmit now; then its timer.
     fn output(&mut self, id: ConnId, now: Nanos) {
-        let Stack { groups, link, shared, metrics, .. } = self;
+        let Stack { groups, link, shared, metrics, dirty, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return };
         conn.dirty = false;
         let Some(tcb) = conn.tcb.as_mut() else { return };
@@ -337,6 +337,13 @@ impl<Q: Queue> Stack<Q> {
                 metrics.tcp_retransmits.inc();
             }
             link.tcp(now, &conn.ends, &emit, &conn.tx);
+            if emit.len > u32::from(emit.mss) && link.is_blocked() {
+                // The rest when there is room again.
+                if conn.soil() {
+                    dirty.push_front(id);
+                }
+                break;
+            }
         }
         self.arm(id);
     }

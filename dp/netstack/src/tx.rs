@@ -92,9 +92,10 @@ impl<Q: Queue> Link<Q> {
         if self.tso { SUPER } else { u32::from(mss) }
     }
 
-    /// Whether frames wait for room: then nothing else should be sent before them.
-    pub(crate) fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty()
+    /// Whether frames wait for room: then nothing else should be sent before them. A NIC of super-frames that has no room for one is blocked,
+    /// too: they are not copied, and what is lost here has to be sent again.
+    pub(crate) fn is_blocked(&mut self) -> bool {
+        !self.backlog.is_empty() || self.tso && !self.nic.has_room()
     }
 
     /// Whether frames wait for an address.

@@ -144,6 +144,11 @@ impl<Q: Queue> Queue for Pcap<Q> {
     }
 
     #[inline]
+    fn has_room(&mut self) -> bool {
+        self.queue.has_room()
+    }
+
+    #[inline]
     fn flush(&mut self) {
         self.queue.flush();
     }

@@ -48,6 +48,11 @@ pub trait Queue: Send {
     /// [`flush`](Self::flush).
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull>;
 
+    /// Whether a super-frame of any size would find room now. Asked before one is made, for it is not kept until there is.
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
     /// Rings the doorbell for all frames placed since the last time: once per turn.
     fn flush(&mut self);
 

@@ -2,7 +2,12 @@ use std::io;
 
 use wire::Mac;
 
+use crate::frames::CHAIN;
 use crate::memory::QUEUES_MAX;
+
+/// The smallest ring that carries super-frames: two of the largest, nearly.
+pub const LARGE_RING: u32 = 64;
+const _: () = assert!(LARGE_RING > CHAIN);
 
 /// What one side of a wire asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,13 +19,16 @@ pub struct Config {
     /// Leave transport checksums out, as NICs with offload do: the bytes never leave this machine's memory. In force
     /// if both sides say so; if not, checksums are real.
     pub trusted: bool,
+    /// Carry super-frames of up to 64 KB, as NICs with segmentation offload and large receive do. In force if both sides say so and the ring
+    /// holds [`LARGE_RING`] frames: a peer that does not want them gets none.
+    pub large: bool,
     /// The Ethernet address.
     pub mac: Mac,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { queues: 1, ring: 512, trusted: false, mac: Mac::local(0) }
+        Config { queues: 1, ring: 512, trusted: false, large: false, mac: Mac::local(0) }
     }
 }
 

@@ -12,7 +12,7 @@ use wire::Tuple;
 use crate::handshake::{self, Listener};
 use crate::memory::{Geometry, Memory, Side};
 use crate::queue::{Link, flow_group};
-use crate::{Config, ShmQueue};
+use crate::{Config, LARGE_RING, ShmQueue};
 
 /// One end of an emulated wire.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct ShmNic {
 /// Errors: a number of the configurations is out of range; no memory or descriptors are left.
 pub fn pair(left: &Config, right: &Config) -> io::Result<(ShmNic, ShmNic)> {
     let link = Arc::new(Link::create(left, right)?);
-    let trusted = left.trusted && right.trusted;
-    let nic = |side, config| ShmNic::new(Arc::clone(&link), side, config, trusted, "shm:pair");
+    let agreed = Agreed::of(left, right, left.ring);
+    let nic = |side, config| ShmNic::new(Arc::clone(&link), side, config, agreed, "shm:pair");
     Ok((nic(0, left), nic(1, right)))
 }
 
@@ -45,14 +45,29 @@ impl Link {
     }
 }
 
+/// What both sides have said yes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) trusted: bool,
+    pub(crate) large: bool,
+}
+
+impl Agreed {
+    /// Of two sides' wishes, on rings of `ring` slots.
+    pub(crate) fn of(left: &Config, right: &Config, ring: u32) -> Agreed {
+        Agreed { trusted: left.trusted && right.trusted, large: left.large && right.large && ring >= LARGE_RING }
+    }
+}
+
 impl ShmNic {
-    pub(crate) fn new(link: Arc<Link>, side: Side, config: &Config, trusted: bool, name: &str) -> ShmNic {
+    pub(crate) fn new(link: Arc<Link>, side: Side, config: &Config, agreed: Agreed, name: &str) -> ShmNic {
+        let Agreed { trusted, large } = agreed;
         let caps = Caps {
             mtu: 1500,
             tx_csum: trusted,
             rx_csum: trusted,
-            tso: false,
-            large_rx: false,
+            tso: large,
+            large_rx: large,
             gather: true,
             steering: Steering::Hardware,
             reta_size: FLOW_GROUPS as u16,

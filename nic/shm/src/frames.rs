@@ -1,9 +1,11 @@
 //! A ring of frames from one queue to another.
 //!
 //! ```text
-//!   descriptor   | 0 ... 0 | group 16 | length 16 |     group 0xffff: not hashed
-//!   slot         frame, up to 2048 B
+//!   descriptor   | 0 ... 0 | group 16 | length 32 |     group 0xffff: not hashed
+//!   slot         frame, or 2048 B of it
 //! ```
+//!
+//! A frame of more than a slot, which only a super-frame is, lies in as many slots as it takes; the first one's descriptor speaks for all.
 //!
 //! Descriptors lie together, eight to a cache line. Slots are 33 lines apart: an odd number, so that the first lines of
 //! neighbouring frames fall into different sets of the cache.
@@ -21,11 +23,18 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use nic::TxFrame;
 use sync::ring::{Consumer, Ends, Producer};
 use units::{FLOW_GROUPS, FlowGroupId};
+use wire::{ethernet, ipv6};
 
 use crate::memory::{Memory, Side};
 
-/// The largest frame in bytes, Ethernet header included.
+/// The largest frame of one slot in bytes, Ethernet header included.
 pub const FRAME_MAX: usize = 2048;
+
+/// The largest super-frame in bytes: an IP packet of 64 KiB behind its Ethernet header, and IPv6's.
+pub const SUPER_MAX: usize = ethernet::HEADER + ipv6::HEADER + u16::MAX as usize;
+
+/// Slots of the largest super-frame.
+pub(crate) const CHAIN: u32 = SUPER_MAX.div_ceil(FRAME_MAX) as u32;
 
 /// Bytes from slot to slot.
 const STRIDE: usize = 33 * 64;
@@ -126,21 +135,29 @@ pub(crate) enum Refused {
 pub(crate) struct Sender {
     ring: Ring,
     end: Producer,
+    /// Super-frames were agreed on.
+    large: bool,
+}
+
+/// A descriptor.
+#[inline]
+fn word(len: usize, group: Option<FlowGroupId>) -> u64 {
+    u64::from(group.map_or(NO_GROUP, |group| group.0)) << 32 | len as u64
 }
 
 impl Sender {
-    pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Sender {
-        Sender { ring: Ring::new(memory, side, from, to), end: Producer::new(memory.geometry().ring) }
+    pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16, large: bool) -> Sender {
+        Sender { ring: Ring::new(memory, side, from, to), end: Producer::new(memory.geometry().ring), large }
     }
 
     /// Copies a frame into the next slot.
     ///
-    /// Errors: the ring is full, or the frame is empty or longer than [`FRAME_MAX`].
+    /// Errors: the ring is full; the frame is empty, or longer than [`FRAME_MAX`] (where super-frames were agreed on, [`SUPER_MAX`]).
     #[inline]
     pub(crate) fn push(&mut self, frame: &TxFrame<'_>, group: Option<FlowGroupId>) -> Result<usize, Refused> {
         let len = frame.len();
         if len == 0 || len > FRAME_MAX {
-            return Err(Refused::Length);
+            return self.push_super(frame, len, group);
         }
         let Some(slot) = self.end.slot(self.ring.ends()) else {
             return Err(Refused::Full);
@@ -154,11 +171,51 @@ impl Sender {
                 ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
                 to = to.add(piece.len());
             }
-            let group = group.map_or(NO_GROUP, |group| group.0);
-            self.ring.descriptor(slot).store(u64::from(group) << 16 | len as u64, Relaxed);
+            self.ring.descriptor(slot).store(word(len, group), Relaxed);
         }
         self.end.push();
         Ok(len)
+    }
+
+    /// Copies a super-frame into the next slots and shows it to the receiver, which need not wait for others to begin with it.
+    #[inline(never)]
+    fn push_super(
+        &mut self,
+        frame: &TxFrame<'_>,
+        len: usize,
+        group: Option<FlowGroupId>,
+    ) -> Result<usize, Refused> {
+        let longest = if self.large { SUPER_MAX } else { FRAME_MAX };
+        if len == 0 || len > longest {
+            return Err(Refused::Length);
+        }
+        if !self.end.has_room(self.ring.ends(), len.div_ceil(FRAME_MAX) as u32) {
+            return Err(Refused::Full);
+        }
+        let (mut descriptor, mut filled, mut slot) = (word(len, group), 0, 0);
+        for mut piece in std::iter::once(frame.head).chain(frame.payload.iter().map(|piece| &**piece)) {
+            while !piece.is_empty() {
+                if filled == 0 {
+                    slot = self.end.slot(self.ring.ends()).ok_or(Refused::Full)?;
+                    // SAFETY: the slot is one of the ring's.
+                    unsafe { self.ring.descriptor(slot) }.store(std::mem::take(&mut descriptor), Relaxed);
+                    self.end.push();
+                }
+                let (now, rest) = piece.split_at(piece.len().min(FRAME_MAX - filled));
+                // SAFETY: the slot is one of the ring's, and `filled` and `now` together are no more than FRAME_MAX bytes.
+                unsafe { ptr::copy_nonoverlapping(now.as_ptr(), self.ring.bytes(slot).add(filled), now.len()) };
+                filled = (filled + now.len()) % FRAME_MAX;
+                piece = rest;
+            }
+        }
+        self.publish();
+        Ok(len)
+    }
+
+    /// Whether the largest super-frame would find room.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.end.has_room(self.ring.ends(), CHAIN)
     }
 
     /// Shows the receiver what was pushed.
@@ -183,7 +240,7 @@ pub(crate) struct Receiver {
 /// What the sender says about its next frame, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Descriptor {
-    /// 1 to [`FRAME_MAX`].
+    /// 1 to [`SUPER_MAX`].
     pub(crate) len: usize,
     /// The flow group, if the frame was hashed.
     pub(crate) group: Option<FlowGroupId>,
@@ -193,9 +250,9 @@ impl Descriptor {
     /// Errors: no honest sender writes such a word.
     #[inline]
     fn check(word: u64) -> Option<Descriptor> {
-        let (group, len) = ((word >> 16) as u16, word as u16 as usize);
+        let (group, len) = ((word >> 32) as u16, word as u32 as usize);
         let known = group == NO_GROUP || usize::from(group) < FLOW_GROUPS;
-        if word >> 32 != 0 || len == 0 || len > FRAME_MAX || !known {
+        if word >> 48 != 0 || len == 0 || len > SUPER_MAX || !known {
             return None;
         }
         Some(Descriptor { len, group: (group != NO_GROUP).then_some(FlowGroupId(group)) })
@@ -207,7 +264,7 @@ impl Receiver {
         Receiver { ring: Ring::new(memory, side, from, to), end: Consumer::new(memory.geometry().ring) }
     }
 
-    /// How many frames wait, up to `want`.
+    /// How many slots wait, up to `want`.
     #[inline]
     pub(crate) fn ready(&mut self, want: usize) -> usize {
         self.end.ready(self.ring.ends(), want.min(u32::MAX as usize) as u32) as usize
@@ -244,7 +301,24 @@ impl Receiver {
         unsafe { ptr::copy_nonoverlapping(self.ring.bytes(self.end.slot(0)), out.as_mut_ptr(), out.len()) };
     }
 
-    /// Is done with the next frame.
+    /// Copies what lies from byte `at` of the next frame on, which the caller has found to be ready as far as that, to `out`.
+    pub(crate) fn copy_part(&self, at: usize, out: &mut [u8]) {
+        assert!(at + out.len() <= SUPER_MAX);
+        let (mut ahead, mut skip) = ((at / FRAME_MAX) as u32, at % FRAME_MAX);
+        let mut left = out;
+        while !left.is_empty() {
+            let (now, rest) = left.split_at_mut((FRAME_MAX - skip).min(left.len()));
+            // SAFETY: slot numbers are below the number of slots, `skip` and `now` together are no more than FRAME_MAX bytes; `now` is memory of
+            // our own, elsewhere.
+            unsafe {
+                let from = self.ring.bytes(self.end.slot(ahead)).add(skip);
+                ptr::copy_nonoverlapping(from, now.as_mut_ptr(), now.len());
+            }
+            (ahead, skip, left) = (ahead + 1, 0, rest);
+        }
+    }
+
+    /// Is done with the next slot: with the next frame, if that has but one.
     #[inline]
     pub(crate) fn pop(&mut self) {
         self.end.pop();

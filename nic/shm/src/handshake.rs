@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   connector                              listener, at a path in the file system
-//!       |-- greeting ------------------------>|   queues, trusted
+//!       |-- greeting ------------------------>|   queues, flags
 //!       |                                     |   makes memory and doorbells for both
 //!       |<- greeting + memory, its bells -----|
 //!       |<- one byte + the connector's bells -|
 //! ```
 //!
-//! The socket serves this exchange only. Greetings are 24 bytes, little-endian: magic 8, version 4, queues 2, trusted
-//! 2, ring 4, zero 4. What comes from the other process is checked like any input: a listener turns a stranger away
+//! The socket serves this exchange only. Greetings are 24 bytes, little-endian: magic 8, version 4, queues 2, flags
+//! 2 (1: trusted, 2: super-frames), ring 4, zero 4. What comes from the other process is checked like any input: a listener turns a stranger away
 //! and goes on waiting.
 
 use std::fs;
@@ -25,13 +25,14 @@ use sys::unix::{recv_fds, send_fds};
 use sys::wait::{self, EventFd};
 use units::Nanos;
 
+use crate::end::Agreed;
 use crate::memory::{Geometry, Memory, QUEUES_MAX};
 use crate::queue::Link;
 use crate::{Config, ShmNic};
 
 const MAGIC: [u8; 8] = *b"zygixshm";
 /// Changes whenever the greeting or the layout of the memory does.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long the other process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,6 +44,7 @@ const _: () = assert!(QUEUES_MAX < sys::unix::MAX_FDS);
 struct Greeting {
     queues: u16,
     trusted: bool,
+    large: bool,
     ring: u32,
 }
 
@@ -50,7 +52,7 @@ impl Greeting {
     const BYTES: usize = 24;
 
     fn of(config: &Config) -> Greeting {
-        Greeting { queues: config.queues, trusted: config.trusted, ring: config.ring }
+        Greeting { queues: config.queues, trusted: config.trusted, large: config.large, ring: config.ring }
     }
 
     fn encode(self) -> [u8; Greeting::BYTES] {
@@ -58,7 +60,7 @@ impl Greeting {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..14].copy_from_slice(&self.queues.to_le_bytes());
-        bytes[14..16].copy_from_slice(&u16::from(self.trusted).to_le_bytes());
+        bytes[14..16].copy_from_slice(&(u16::from(self.trusted) | u16::from(self.large) << 1).to_le_bytes());
         bytes[16..20].copy_from_slice(&self.ring.to_le_bytes());
         bytes
     }
@@ -72,9 +74,16 @@ impl Greeting {
         if u32_at(8) != VERSION {
             return Err(invalid(&format!("the other end has version {} of the wire, this is {VERSION}", u32_at(8))));
         }
-        let greeting = Greeting { queues: u16_at(12), trusted: u16_at(14) != 0, ring: u32_at(16) };
-        Config { queues: greeting.queues, ring: greeting.ring, ..Config::default() }.check()?;
+        let flag = |bit: u16| u16_at(14) & bit != 0;
+        let greeting = Greeting { queues: u16_at(12), trusted: flag(1), large: flag(2), ring: u32_at(16) };
+        greeting.config().check()?;
         Ok(greeting)
+    }
+
+    /// What it asks for, but for the address, which nobody else needs to know.
+    fn config(self) -> Config {
+        let Greeting { queues, trusted, large, ring } = self;
+        Config { queues, trusted, large, ring, ..Config::default() }
     }
 }
 
@@ -140,8 +149,8 @@ impl Listener {
         let second: Vec<BorrowedFd<'_>> = fds(1).collect();
         send_fds(stream, &mine, &first).map_err(|_| Failed::Visitor)?;
         send_fds(stream, &[1], &second).map_err(|_| Failed::Visitor)?;
-        let trusted = self.config.trusted && theirs.trusted;
-        Ok(ShmNic::new(Arc::new(link), 0, &self.config, trusted, &name(&self.path)))
+        let agreed = Agreed::of(&self.config, &theirs.config(), self.config.ring);
+        Ok(ShmNic::new(Arc::new(link), 0, &self.config, agreed, &name(&self.path)))
     }
 }
 
@@ -196,7 +205,8 @@ fn join(stream: &UnixStream, path: &Path, config: &Config) -> io::Result<ShmNic>
     let theirs_bells = bells(fds, theirs.queues)?;
     let (_, fds) = recv_fds(stream, &mut [0])?;
     let link = Link { memory, bells: [theirs_bells, bells(fds.into_iter(), config.queues)?] };
-    Ok(ShmNic::new(Arc::new(link), 1, config, config.trusted && theirs.trusted, &name(path)))
+    let agreed = Agreed::of(config, &theirs.config(), theirs.ring);
+    Ok(ShmNic::new(Arc::new(link), 1, config, agreed, &name(path)))
 }
 
 fn bells(fds: impl ExactSizeIterator<Item = OwnedFd>, n: u16) -> io::Result<Vec<EventFd>> {

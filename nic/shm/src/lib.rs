@@ -20,8 +20,7 @@
 //! | `end.rs` | both ways to get one: [`pair`], [`ShmNic::listen`] and [`ShmNic::connect`] |
 //!
 //! The peer is not trusted with memory: whatever it writes, we stay within bounds and count its nonsense
-//! (`memory.rs`). It can waste our time, like any peer on a network, and no more. Absent on purpose: super-frames,
-//! reconnection, more than two ends.
+//! (`memory.rs`). It can waste our time, like any peer on a network, and no more. Absent on purpose: reconnection, more than two ends.
 
 mod config;
 mod end;
@@ -30,9 +29,9 @@ mod handshake;
 mod memory;
 mod queue;
 
-pub use config::Config;
+pub use config::{Config, LARGE_RING};
 pub use end::{ShmNic, pair};
-pub use frames::FRAME_MAX;
+pub use frames::{FRAME_MAX, SUPER_MAX};
 pub use handshake::Listener;
 pub use memory::QUEUES_MAX;
 pub use queue::ShmQueue;

@@ -2,7 +2,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use mem::MbufQueue;
+use mem::{Mbuf, MbufQueue, Pool};
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 use sync::SleepWord;
 use sys::wait::EventFd;
@@ -10,7 +10,7 @@ use units::FlowGroupId;
 use wire::Tuple;
 use wire::rss::{MICROSOFT_KEY, Toeplitz};
 
-use crate::frames::{Onlooker, Receiver, Refused, Sender};
+use crate::frames::{Descriptor, FRAME_MAX, Onlooker, Receiver, Refused, Sender};
 use crate::memory::{Memory, Port, Side};
 
 /// The hash that both sides' NICs compute.
@@ -49,6 +49,8 @@ pub struct ShmQueue {
 
 /// How many frames ahead the receiver fetches: enough to hide the way from the sender's cache, few enough to stay in ours.
 const AHEAD: usize = 6;
+/// What a super-frame has beyond its first buffer goes into a spill buffer if it is of at least this size, else into ordinary ones.
+const SPILL: usize = 8192;
 
 impl ShmQueue {
     /// Queue `index` of `side`. There must be one of each.
@@ -56,7 +58,7 @@ impl ShmQueue {
         let memory = &link.memory;
         let peers = 0..memory.geometry().queues[1 - side];
         ShmQueue {
-            senders: peers.clone().map(|peer| Sender::new(memory, side, index, peer)).collect(),
+            senders: peers.clone().map(|peer| Sender::new(memory, side, index, peer, caps.tso)).collect(),
             receivers: peers.map(|peer| Receiver::new(memory, 1 - side, peer, index)).collect(),
             dirty: 0,
             turn: 0,
@@ -82,19 +84,28 @@ impl ShmQueue {
     fn receive(&mut self, from: usize, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) {
         let ShmQueue { receivers, counters, caps, .. } = self;
         let receiver = &mut receivers[from];
-        let ready = receiver.ready(max);
+        let mut ready = receiver.ready(max);
         for ahead in 0..ready.min(AHEAD) {
             receiver.fetch(ahead as u32);
         }
-        for i in 0..ready {
-            if i + AHEAD < ready {
+        let end = out.len() + max;
+        while ready > 0 {
+            if AHEAD < ready {
                 receiver.fetch(AHEAD as u32);
             }
+            ready -= 1;
             let Some(descriptor) = receiver.peek() else {
                 counters.rx_invalid += 1;
                 receiver.pop();
                 continue;
             };
+            if descriptor.len > FRAME_MAX {
+                if !receive_super(receiver, &descriptor, pools, counters, caps, out) {
+                    break;
+                }
+                ready = receiver.ready(end - out.len());
+                continue;
+            }
             let Some(mut head) = pools.mbufs.alloc() else {
                 counters.rx_nombuf += 1;
                 break;
@@ -116,6 +127,70 @@ impl ShmQueue {
         }
         receiver.release();
     }
+}
+
+/// Takes a super-frame: all its slots, or, if it was not agreed on or is not all there, the first one. False: no buffers are left, and it stays.
+#[inline(never)]
+fn receive_super(
+    receiver: &mut Receiver,
+    descriptor: &Descriptor,
+    pools: &mut RxPools,
+    counters: &mut QueueCounters,
+    caps: &Caps,
+    out: &mut Vec<RxFrame>,
+) -> bool {
+    let Descriptor { len, group } = *descriptor;
+    let slots = len.div_ceil(FRAME_MAX);
+    // An honest sender shows all slots of a frame at once.
+    if !caps.large_rx || receiver.ready(slots) < slots {
+        counters.rx_invalid += 1;
+        receiver.pop();
+        return true;
+    }
+    let Some(mut head) = pools.mbufs.alloc() else {
+        counters.rx_nombuf += 1;
+        return false;
+    };
+    let front = len.min(head.capacity());
+    head.grow(front);
+    receiver.copy_part(0, &mut head);
+    let Some(rest) = receive_rest(receiver, front, len, pools) else {
+        counters.rx_nombuf += 1;
+        pools.mbufs.free(head);
+        return false;
+    };
+    for _ in 0..slots {
+        receiver.pop();
+    }
+    // The sender has more of these: it should not wait for the end of the burst.
+    receiver.release();
+    counters.rx_frames += 1;
+    counters.rx_bytes += len as u64;
+    out.push(RxFrame { head, rest, csum_ok: caps.rx_csum, group });
+    true
+}
+
+/// The bytes of a super-frame between `from` and `len`; `None` if there are not enough buffers.
+fn receive_rest(receiver: &Receiver, from: usize, len: usize, pools: &mut RxPools) -> Option<MbufQueue> {
+    let mut rest = MbufQueue::new();
+    let take = |pool: &mut Pool, at: usize| -> Option<Mbuf> {
+        let mut mbuf = pool.alloc()?;
+        let n = (len - at).min(mbuf.capacity());
+        mbuf.grow(n);
+        receiver.copy_part(at, &mut mbuf);
+        Some(mbuf)
+    };
+    let mut at = from;
+    while at < len {
+        let spill = if len - at >= SPILL { take(&mut pools.spills, at) } else { None };
+        let Some(mbuf) = spill.or_else(|| take(&mut pools.mbufs, at)) else {
+            pools.mbufs.free_queue(rest);
+            return None;
+        };
+        at += mbuf.len();
+        rest.push_back(mbuf);
+    }
+    Some(rest)
 }
 
 impl Queue for ShmQueue {
@@ -164,6 +239,12 @@ impl Queue for ShmQueue {
                 Err(TxFull)
             }
         }
+    }
+
+    /// To whatever queue of the peer it goes.
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        self.senders.iter_mut().all(Sender::has_room)
     }
 
     #[inline]

@@ -12,10 +12,10 @@ use std::process::Command;
 use std::thread;
 
 use common::{Place, flow, pools, receive, send, udp};
-use nic::{Nic, Queue};
+use nic::{Nic, Queue, RxFrame};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
-use shm::{Config, FRAME_MAX, Listener, ShmNic};
+use shm::{Config, FRAME_MAX, LARGE_RING, Listener, SUPER_MAX, ShmNic};
 use sys::unix::{recv_fds, send_fds};
 use units::Nanos;
 use wire::Mac;
@@ -158,7 +158,7 @@ fn strangers_are_turned_away_and_the_wait_goes_on() {
     thread::scope(|scope| {
         let here = scope.spawn(|| listener.accept().unwrap());
         drop(UnixStream::connect(&place.0).unwrap());
-        for bad in [&b"GET / HTTP/1.0\r\n\r\n......"[..24], &greeting(99, 1), &greeting(1, 0), &greeting(1, 999)] {
+        for bad in [&b"GET / HTTP/1.0\r\n\r\n......"[..24], &greeting(99, 1), &greeting(2, 0), &greeting(2, 999)] {
             let (n, fds) = visit(&place, bad);
             assert_eq!((n, fds.len()), (24, 0), "a greeting without memory");
         }
@@ -188,12 +188,12 @@ fn complaint(bytes: &[u8], fds: &[OwnedFd]) -> String {
 fn a_connector_takes_nothing_on_trust() {
     let sealed = |len| sys::memfd::create_sealed(c"test", len).unwrap();
     let unsealed = || OwnedFd::from(File::open("/proc/self/status").unwrap());
-    let good = greeting(1, 1);
+    let good = greeting(2, 1);
     for (bytes, fds, expected) in [
         (&[][..], vec![], "closed the connection"),
         (b"HTTP/1.0 400 Bad Request", vec![], "is this the right path"),
-        (&greeting(2, 1), vec![], "version 2 of the wire, this is 1"),
-        (&greeting(1, 77), vec![], "77 queues"),
+        (&greeting(3, 1), vec![], "version 3 of the wire, this is 2"),
+        (&greeting(2, 77), vec![], "77 queues"),
         (&good, vec![], "sent no memory"),
         (&good, vec![sealed(4096)], "smaller than agreed"),
         (&good, vec![unsealed()], "memfd"),
@@ -219,11 +219,23 @@ enum Attack {
 /// and nonsense is counted.
 #[test]
 fn a_hostile_peer_wastes_its_own_frames_only() {
+    hostile(&config(2), &greeting(2, 2));
+}
+
+#[test]
+fn a_hostile_peer_of_super_frames_does_so_too() {
+    let mut flags = greeting(2, 2);
+    flags[14] = 2;
+    hostile(&Config { ring: LARGE_RING, large: true, ..config(2) }, &flags);
+}
+
+fn hostile(config: &Config, greeting: &[u8]) {
+    let longest = if config.large { SUPER_MAX } else { FRAME_MAX };
     let place = Place::new();
-    let listener = Listener::bind(&place.0, &config(2)).unwrap();
+    let listener = Listener::bind(&place.0, config).unwrap();
     let here = thread::spawn(|| listener.accept().unwrap());
     let mut stream = UnixStream::connect(&place.0).unwrap();
-    stream.write_all(&greeting(1, 2)).unwrap();
+    stream.write_all(greeting).unwrap();
     let (_, fds) = recv_fds(&stream, &mut [0; 24]).unwrap();
     let file = File::from(fds.into_iter().next().unwrap());
     let victim = RefCell::new((here.join().unwrap().queues(), pools(64, 2048), 0));
@@ -236,7 +248,8 @@ fn a_hostile_peer_wastes_its_own_frames_only() {
         Just(Attack::Work),
     ];
     // Every line of the memory at once, again and again: so that indices and descriptors are surely hit.
-    let flood = prop_oneof![0..40u64, 0..4096u64, any::<u64>(), Just(42 | 0xffff << 16)];
+    let long = (0..70_000u64).prop_map(|len| len | 0xffff << 32);
+    let flood = prop_oneof![0..40u64, 0..4096u64, any::<u64>(), Just(42 | 0xffff << 32), long];
     let script = (flood, prop::collection::vec(attack, 1..60));
     // Chance decides what is hit: it gets more of them until both kinds were.
     let hit = |victim: &RefCell<(Vec<shm::ShmQueue>, nic::RxPools, usize)>| {
@@ -260,7 +273,8 @@ fn a_hostile_peer_wastes_its_own_frames_only() {
                     let (queues, pools, received) = &mut *victim.borrow_mut();
                     for queue in queues {
                         let frames = receive(queue, pools, 32);
-                        prop_assert!(frames.iter().all(|frame| frame.head.len() <= FRAME_MAX));
+                        let len = |frame: &RxFrame| frame.head.len() + frame.rest.bytes() as usize;
+                        prop_assert!(frames.iter().all(|frame| len(frame) <= longest));
                         prop_assert!(frames.iter().all(|frame| frame.group.is_none_or(|group| group.index() < 128)));
                         *received += frames.len();
                         for port in 0..10 {

@@ -274,6 +274,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         Ok(())
     }
 
+    fn has_room(&mut self) -> bool {
+        self.inner.has_room()
+    }
+
     fn flush(&mut self) {
         if !self.tx.line.is_empty() {
             self.catch_up(self.clock.now());

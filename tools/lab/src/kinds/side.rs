@@ -197,7 +197,7 @@ impl Side {
         let place = Place { cores: vec![lab.accounting.load_core], spin: !lab.accounting.shared() };
         let folder = Folder::new(self.link)?;
         let path = folder.0.join("wire");
-        let (server, nic) = meet(&serving, &path, place.spin)?;
+        let (server, nic) = meet(&serving, &path, place.spin, true)?;
         let net = ZygixNet { mac: wire::Mac::local(2), ip: self.link.host().into(), prefix: PREFIX };
         let load = Load::zygix(&shape.spec(&serving), &place, nic, net).map_err(measure::refusal)?;
         let server = Contender { serving, server };
@@ -205,12 +205,13 @@ impl Side {
     }
 }
 
-/// Starts the server, which waits for its other end before it says that it is ready, and meanwhile is that.
-pub(super) fn meet(serving: &Serving, path: &Path, spin: bool) -> Result<(Server, ShmNic)> {
+/// Starts the server, which waits for its other end before it says that it is ready, and meanwhile is that: one that wants super-frames
+/// if `large`.
+pub(super) fn meet(serving: &Serving, path: &Path, spin: bool, large: bool) -> Result<(Server, ShmNic)> {
     let given_up = Arc::new(AtomicBool::new(false));
     let other_end = {
         let (path, given_up) = (path.to_owned(), given_up.clone());
-        thread::spawn(move || connect(&path, &given_up))
+        thread::spawn(move || connect(&path, large, &given_up))
     };
     let started = Server::ours("zygix", serving.app, &arguments(serving, path, spin));
     given_up.store(started.is_err(), Ordering::Relaxed);
@@ -219,8 +220,8 @@ pub(super) fn meet(serving: &Serving, path: &Path, spin: bool) -> Result<(Server
 }
 
 /// As soon as somebody listens there.
-fn connect(path: &Path, given_up: &AtomicBool) -> io::Result<ShmNic> {
-    let config = shm::Config { mac: wire::Mac::local(2), ..shm::Config::default() };
+fn connect(path: &Path, large: bool, given_up: &AtomicBool) -> io::Result<ShmNic> {
+    let config = shm::Config { large, mac: wire::Mac::local(2), ..shm::Config::default() };
     let until = Instant::now() + PATIENCE;
     loop {
         match ShmNic::connect(path, &config) {
@@ -298,6 +299,6 @@ mod tests {
     #[test]
     fn nobody_at_the_wire_is_given_up_on() {
         let given_up = AtomicBool::new(true);
-        assert!(connect(Path::new("/no/such/wire"), &given_up).is_err());
+        assert!(connect(Path::new("/no/such/wire"), false, &given_up).is_err());
     }
 }

@@ -201,7 +201,7 @@ fn over_shm(lab: &Lab, setting: &Setting, direction: Direction) -> Result<Moved>
     let folder = Folder::new(serving.link)?;
     let path = folder.path().join("wire");
     let spin = !lab.accounting.shared();
-    let (server, nic) = meet(&serving, &path, spin)?;
+    let (server, nic) = meet(&serving, &path, spin, true)?;
     let seat = Seat { core: lab.accounting.load_core, spin, tcp: tcp::Config::default() };
     let moved = own::transfer(nic, serving.link, serving.addr(), direction, setting.bounds, &seat);
     drop(server);

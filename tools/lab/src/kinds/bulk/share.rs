@@ -231,7 +231,7 @@ fn alone(lab: &Lab, setting: &Setting, options: &[String], mark: u32, seed: u64)
     let (stack, link) = (Stack::Zygix, Link(70));
     let serving = Serving { stack, app: "echo", link, cores: vec![lab.accounting.server_core], more };
     let folder = Folder::new(link)?;
-    let (server, near) = meet(&serving, &folder.path().join("wire"), false)?;
+    let (server, near) = meet(&serving, &folder.path().join("wire"), false, false)?;
     let config = shm::Config { mac: Mac::local(2), ..shm::Config::default() };
     let (far, client) = shm::pair(&shm::Config { mac: Mac::local(3), ..shm::Config::default() }, &config)?;
     let queue = |mut nic: ShmNic| nic.queues().pop().ok_or_else(|| anyhow!("the wire has no queue"));
