@@ -505,6 +505,7 @@ fn tuple() -> Tuple {
 pub(crate) fn engine_config(c: &Config) -> tcp::Config {
     tcp::Config {
         mss: c.mss,
+        default_mss: c.default_mss,
         rcv_wnd: c.window,
         rto_min: c.rto_min,
         rto_initial: c.rto_initial,

@@ -128,6 +128,7 @@ fn parse_setting(item: &str, config: &mut Config) -> Part<()> {
         "rto_min" => config.rto_min = words.span("rto_min")?,
         "rto_initial" => config.rto_initial = words.span("rto_initial")?,
         "delayed_ack" => config.delayed_ack = words.span("delayed_ack")?,
+        "default_mss" => config.default_mss = Some(words.number("default_mss")?),
         "syn_retries" => config.syn_retries = words.number("syn_retries")?,
         "retries" => config.retries = words.number("retries")?,
         "msl" => config.msl = words.span("msl")?,

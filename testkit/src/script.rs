@@ -71,6 +71,8 @@ pub struct Config {
     pub rto_initial: Nanos,
     /// How long an acknowledgment may wait.
     pub delayed_ack: Nanos,
+    /// What is taken for the MSS of a peer that names none, if not what the RFC says for the family.
+    pub default_mss: Option<u16>,
     /// Retransmissions of a SYN or SYN-ACK before giving up.
     pub syn_retries: u8,
     /// Retransmissions of data before giving up (R2).
@@ -113,6 +115,7 @@ impl Default for Config {
             rto_min: Nanos::from_millis(200),
             rto_initial: Nanos::from_secs(1),
             delayed_ack: Nanos::from_millis(40),
+            default_mss: None,
             syn_retries: 6,
             retries: 15,
             msl: Nanos::from_millis(500),

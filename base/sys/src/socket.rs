@@ -8,6 +8,8 @@ use std::mem::size_of;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use units::Nanos;
+
 /// A listener on `addr`, non-blocking, with SO_REUSEADDR and SO_REUSEPORT: each of several threads opens its own, and
 /// the kernel spreads connections over them. What it accepts has TCP_NODELAY. `backlog` is capped by net.core.somaxconn.
 pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -95,6 +97,23 @@ pub fn abort(stream: TcpStream) {
     };
 }
 
+/// Whether segments that are not full wait for more (TCP_CORK).
+///
+/// # Errors
+/// As setsockopt(2): none of an open socket.
+pub fn set_cork(stream: &TcpStream, on: bool) -> io::Result<()> {
+    set_int(stream, libc::IPPROTO_TCP, libc::TCP_CORK, on.into())
+}
+
+/// How long data may stay unacknowledged (TCP_USER_TIMEOUT, in milliseconds, rounded up); `None`: as long as the retries take.
+///
+/// # Errors
+/// As setsockopt(2): none of an open socket.
+pub fn set_user_timeout(stream: &TcpStream, after: Option<Nanos>) -> io::Result<()> {
+    let millis = after.map_or(0, |after| libc::c_int::try_from(after.0.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
+    set_int(stream, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, millis)
+}
+
 /// Sends from `parts` in order, without SIGPIPE; returns the bytes that the socket took. At most 1024 parts are looked at.
 pub fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: an all-zero msghdr is valid: no name, no parts, no control data.
@@ -161,7 +180,7 @@ fn bind(fd: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
     }))
 }
 
-fn set_int(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_int(fd: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `value` is read as an int, of that size.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) })
@@ -248,6 +267,29 @@ mod tests {
             let (stream, from) = accepted(&listener);
             assert!(stream.nodelay().unwrap() && client.nodelay().unwrap());
             assert_eq!(from, client.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn options_are_set_in_their_units() {
+        let listener = listen(loopback(), 16).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let get = |name| {
+            let (mut value, mut len): (libc::c_int, _) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: `value` has room for `len` bytes, and both live across the call.
+            check(unsafe {
+                libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, name, (&raw mut value).cast(), &mut len)
+            })
+            .unwrap();
+            value
+        };
+        set_cork(&stream, true).unwrap();
+        assert_eq!(get(libc::TCP_CORK), 1);
+        set_cork(&stream, false).unwrap();
+        assert_eq!(get(libc::TCP_CORK), 0);
+        for (after, millis) in [(Some(Nanos(1)), 1), (Some(Nanos::from_secs(3)), 3000), (None, 0)] {
+            set_user_timeout(&stream, after).unwrap();
+            assert_eq!(get(libc::TCP_USER_TIMEOUT), millis);
         }
     }
 

@@ -16,9 +16,11 @@
 mod code;
 mod event;
 mod handle;
+mod option;
 mod syscall;
 
 pub use code::{Code, Dead};
 pub use event::{Event, Peer, RxRef};
 pub use handle::{Cookie, Handle};
+pub use option::TcpOption;
 pub use syscall::{Syscall, TxRange};

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use units::Nanos;
 
-use crate::{Cookie, Handle, Peer, RxRef};
+use crate::{Cookie, Handle, Peer, RxRef, TcpOption};
 
 /// A run of entries in the batch's scatter-gather array: whole transmit buffers, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,7 +13,7 @@ pub struct TxRange {
     pub count: u32,
 }
 
-/// A batched syscall (thesis table 2.2, with half-close, abort, timers and datagrams added).
+/// A batched syscall (thesis table 2.2, with half-close, abort, options, timers and datagrams added).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syscall {
     /// Opens a connection; the outcome comes as `connected`.
@@ -62,6 +62,13 @@ pub enum Syscall {
     Abort {
         /// The connection.
         handle: Handle,
+    },
+    /// Sets an option of the connection. Refused if it is out of bounds.
+    SetOption {
+        /// The connection.
+        handle: Handle,
+        /// Which, and to what.
+        option: TcpOption,
     },
     /// Sets (or, with [`Nanos::MAX`], clears) the connection's one application deadline.
     Timer {

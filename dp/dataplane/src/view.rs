@@ -1,6 +1,6 @@
 //! The application's side of the gate: it is handed a batch, and answers with syscalls.
 
-use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
+use abi::{Code, Cookie, Handle, Peer, Syscall, TcpOption, TxRange};
 use mem::{MbufQueue, Pool};
 use netstack::{Batch, Datagram, Entry};
 use units::Nanos;
@@ -146,6 +146,11 @@ impl<'a> BatchView<'a> {
     /// Resets.
     pub fn abort(&mut self, handle: Handle) -> Result<(), Code> {
         self.batch.call(Syscall::Abort { handle })
+    }
+
+    /// Sets an option of a connection.
+    pub fn set_option(&mut self, handle: Handle, option: TcpOption) -> Result<(), Code> {
+        self.batch.call(Syscall::SetOption { handle, option })
     }
 
     /// Sets the connection's deadline.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use abi::{Code, Cookie, Dead, Event, Handle, RxRef, Syscall, TxRange};
+use abi::{Code, Cookie, Dead, Event, Handle, RxRef, Syscall, TcpOption, TxRange};
 use dataplane::{App, Assist, BatchView, ElasticThread, Sched};
 use mem::MbufQueue;
 use netstack::{Batch, Pending, Shared, StackConfig};
@@ -202,6 +202,7 @@ fn wrong_arguments_get_codes_and_change_nothing() {
                 view.close(wrong).unwrap();
                 view.abort(wrong).unwrap();
                 view.timer(wrong, Nanos::ZERO).unwrap();
+                view.set_option(wrong, TcpOption::Cork(true)).unwrap();
                 view.raw(Syscall::Accept { handle: wrong, cookie: Cookie(1) }).unwrap();
             }
         }
@@ -214,6 +215,10 @@ fn wrong_arguments_get_codes_and_change_nothing() {
         for (first, count) in [(3, 1), (u32::MAX, u32::MAX), (0, 99)] {
             view.raw(Syscall::Sendv { handle, sg: TxRange { first, count }, waiting: 0 }).unwrap();
         }
+        for span in [Nanos::ZERO, Nanos::MAX] {
+            view.set_option(handle, TcpOption::UserTimeout(Some(span))).unwrap();
+        }
+        view.set_option(handle, TcpOption::Linger(Some(Nanos::MAX))).unwrap();
         assert!(window < 1 << 30);
         view.recv_done(i, unread).unwrap();
         let mut out = text(view, b"fine");

@@ -1,7 +1,7 @@
 //! One connection as its home stack keeps it: the engine's control block, three queues of buffers, and what the
 //! application has not been told yet. `shuffle::Phase` has the table of what becomes idle, ready or busy, and when.
 
-use abi::{Cookie, Dead};
+use abi::{Cookie, Dead, TcpOption};
 use mem::MbufQueue;
 use shuffle::{Phase, Step};
 use tcp::Tcb;
@@ -27,6 +27,10 @@ pub(crate) enum Owner {
     Gone,
 }
 
+/// The grain of a linger.
+const LINGER_STEP: Nanos = Nanos::from_millis(10);
+const _: () = assert!(TcpOption::LINGER_MAX.0 / LINGER_STEP.0 < u16::MAX as u64);
+
 /// A slot of a flow group. Hot fields first: the engine's control block opens with its own hot line.
 #[derive(Default)]
 pub(crate) struct Conn {
@@ -46,6 +50,8 @@ pub(crate) struct Conn {
     pub(crate) ending: bool,
     /// Whether the application has more to send than the window admitted.
     pub(crate) wants: bool,
+    /// What a close does about data that is not acknowledged: see [`Conn::linger`].
+    pub(crate) linger: u16,
     /// Its place in the batch, while busy.
     pub(crate) place: u16,
     pub(crate) generation: u32,
@@ -87,6 +93,16 @@ impl Conn {
     #[inline]
     pub(crate) fn set_app_deadline(&mut self, at: Option<Nanos>) {
         self.app_deadline = at.map_or(Nanos::ZERO, |at| at.max(Nanos(1)));
+    }
+
+    /// How long a close may take: `None`, as long as it takes.
+    pub(crate) fn linger(&self) -> Option<Nanos> {
+        self.linger.checked_sub(1).map(|steps| Nanos(u64::from(steps) * LINGER_STEP.0))
+    }
+
+    /// Sets how long a close may take.
+    pub(crate) fn set_linger(&mut self, after: Option<Nanos>) {
+        self.linger = after.map_or(0, |after| after.0.div_ceil(LINGER_STEP.0) as u16 + 1);
     }
 
     /// Bytes that a sendv would be admitted now: whole segments while others are in flight, for the odd end of a window would

@@ -26,6 +26,8 @@ reasons! {
     Malformed = "malformed",
     /// Destination MAC is neither ours nor broadcast.
     NotOurMac = "not_our_mac",
+    /// A packet for one host in a frame for many (RFC 1122 section 3.3.6).
+    LinkGroup = "link_group",
     /// An EtherType that we do not speak.
     EtherType = "ethertype",
     /// An IPv4 header's checksum, or a transport checksum, is wrong.

@@ -16,36 +16,8 @@ use crate::flow_group::{ConnId, Found};
 use crate::rx::Packet;
 use crate::stack::Stack;
 
-/// Errors that may go out at once, and the span after which one more may (RFC 4443 section 2.4 f, RFC 1812 section 4.3.2.8).
-const BURST: u32 = 50;
-const EVERY: Nanos = Nanos::from_millis(1);
 /// How much of the offending packet an IPv4 error shows: with headers no more than 576 bytes (RFC 1812 section 4.3.2.3).
 const ORIGINAL_V4: usize = 576 - ipv4::HEADER - icmp::HEADER;
-
-/// Tokens for ICMP errors.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    tokens: u32,
-    /// When the last token was put in.
-    filled: Nanos,
-}
-
-impl Bucket {
-    pub(crate) fn new() -> Bucket {
-        Bucket { tokens: BURST, filled: Nanos::ZERO }
-    }
-
-    fn take(&mut self, now: Nanos) -> bool {
-        let new = (now - self.filled).0 / EVERY.0;
-        if new > 0 {
-            self.tokens = u64::from(self.tokens).saturating_add(new).min(BURST.into()) as u32;
-            self.filled = now;
-        }
-        let some = self.tokens > 0;
-        self.tokens -= u32::from(some);
-        some
-    }
-}
 
 /// What is wrong with a packet.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +49,7 @@ impl<Q: Queue> Stack<Q> {
     pub(crate) fn complain(&mut self, frame: &RxFrame, packet: &Packet, what: Complaint, now: Nanos) {
         let all = &self.shared.addresses;
         let original = &frame.head[ethernet::HEADER.min(frame.head.len())..];
-        if packet.to_group || !all.is_host(&packet.src) || is_error(original, packet) || !self.bucket.take(now) {
+        if packet.to_group || !all.is_host(&packet.src) || is_error(original, packet) || !self.icmp_errors.take(now) {
             return;
         }
         let (src, dst) = (all.addr(packet.local), packet.src);
@@ -268,22 +240,5 @@ fn is_error(original: &[u8], packet: &Packet) -> bool {
         ipv6::ICMP => kind.is_none_or(|kind| kind < 128),
         // Behind extension headers that make no sense may be anything. Errors have none, so no two hosts answer each other for ever.
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_go_out_in_a_burst_and_then_at_a_pace() {
-        let mut bucket = Bucket::new();
-        let now = Nanos::from_secs(1);
-        assert_eq!((0..1000).filter(|_| bucket.take(now)).count(), 50);
-        assert_eq!((0..1000).filter(|_| bucket.take(now + Nanos::from_millis(10))).count(), 10);
-        assert_eq!((0..1000).filter(|_| bucket.take(now + Nanos::from_secs(10))).count(), 50);
-        let paced =
-            (0..100_000).filter(|n| bucket.take(now + Nanos::from_secs(20) + Nanos::from_micros(10 * n))).count();
-        assert!((1000..1060).contains(&paced), "{paced} in a second");
     }
 }

@@ -21,6 +21,7 @@
 mod addresses;
 mod ahead;
 mod batch;
+mod bucket;
 mod config;
 mod conn;
 mod drop_reason;

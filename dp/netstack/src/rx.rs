@@ -59,7 +59,8 @@ impl<Q: Queue> Stack<Q> {
             return Err(DropReason::NotOurMac);
         }
         match eth.ethertype {
-            ethernet::IPV4 => {
+            // RFC 1122 section 3.3.6: what is for one host does not come in a frame for many. We have no IPv4 groups.
+            ethernet::IPV4 if to_us => {
                 let ip = self.check_v4(&mut frame)?;
                 let local = self.shared.addresses.find_v4(ip.dst.to_bits()).ok_or(DropReason::NotOurAddress)?;
                 if ip.is_fragment() {
@@ -71,7 +72,7 @@ impl<Q: Queue> Stack<Q> {
                     local,
                     protocol: ip.protocol,
                     hops: ip.ttl,
-                    to_group: !to_us,
+                    to_group: false,
                     ecn: ip.ecn,
                     at: ethernet::HEADER + usize::from(ip.header_len),
                 };
@@ -79,6 +80,7 @@ impl<Q: Queue> Stack<Q> {
             }
             ethernet::IPV6 if self.shared.addresses.v6() => self.v6_arrives(frame, to_us, now),
             ethernet::ARP => self.arp_arrives(&frame, now),
+            ethernet::IPV4 => Err(DropReason::LinkGroup),
             _ => Err(DropReason::EtherType),
         }
     }
@@ -168,6 +170,10 @@ impl<Q: Queue> Stack<Q> {
             at: ethernet::HEADER + ipv6::HEADER,
         };
         match ipv6::walk(&frame.head[ethernet::HEADER..], &ip) {
+            // As over IPv4, but for neighbour discovery.
+            Ok(ipv6::Upper { fragment, protocol, .. }) if !group && !to_us && (fragment.is_some() || protocol != ipv6::ICMP) => {
+                Err(DropReason::LinkGroup)
+            }
             Ok(ipv6::Upper { fragment: Some(_), .. }) if group => Err(DropReason::Fragment),
             Ok(ipv6::Upper { fragment: Some(part), .. }) => self.fragment_arrives(frame, Part::of_v6(&ip, &part), now),
             Ok(ipv6::Upper { protocol, at, .. }) => {

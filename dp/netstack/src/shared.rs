@@ -18,6 +18,8 @@ use crate::flow_table::FlowKey;
 use crate::metrics::Metrics;
 use crate::neighbours::Neighbours;
 
+/// What every IPv6 host can take: RFC 9293 section 3.7.1, MUST-15.
+const DEFAULT_MSS_V6: u16 = wire::ipv6::MIN_MTU - (wire::ipv6::HEADER + wire::tcp::HEADER) as u16;
 /// By how much IPv6's header is longer than IPv4's.
 const LONGER: u16 = (wire::ipv6::HEADER - wire::ipv4::HEADER) as u16;
 /// Frames that may wait for their owner.
@@ -122,7 +124,11 @@ impl Shared {
             // Each group's last chunk may be part empty.
             depot: Depot::new(config.max_conns + FLOW_GROUPS * mem::CHUNK, config.pages)?,
             addresses: Addresses::new(&config),
-            tcp_v6: tcp::Config { mss: config.tcp.mss.saturating_sub(LONGER), ..config.tcp.clone() },
+            tcp_v6: tcp::Config {
+                mss: config.tcp.mss.saturating_sub(LONGER),
+                default_mss: config.tcp.default_mss.or(Some(DEFAULT_MSS_V6)),
+                ..config.tcp.clone()
+            },
             config,
         })
     }

@@ -10,12 +10,12 @@ use shuffle::{Phase, Step};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
 use wheel::Wheel;
 
+use crate::bucket::Bucket;
 use crate::batch::{Batch, Datagram, Entry, Pending};
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
-use crate::icmp::Bucket;
 use crate::metrics::Metrics;
 use crate::shared::{MAIL, Shared};
 use crate::slips::Slips;
@@ -71,7 +71,10 @@ pub struct Stack<Q> {
     pub(crate) freed: MbufQueue,
     pub(crate) next_port: u16,
     pub(crate) fragments: Fragments,
-    pub(crate) bucket: Bucket,
+    /// Paces ICMP errors.
+    pub(crate) icmp_errors: Bucket,
+    /// Paces resets to strays.
+    pub(crate) resets: Bucket,
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
     /// The latest instant that anybody brought along.
@@ -121,7 +124,8 @@ impl<Q: Queue> Stack<Q> {
             freed: MbufQueue::new(),
             next_port: (shared.isn.ts_offset(&wire::Tuple::default()) >> 7) as u16,
             fragments: Fragments::new(c.pools.rx as usize),
-            bucket: Bucket::new(),
+            icmp_errors: Bucket::of_icmp_errors(),
+            resets: Bucket::of_resets(),
             cookies_until: Nanos::ZERO,
             now: Nanos::ZERO,
             small,

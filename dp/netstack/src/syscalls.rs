@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use abi::{Code, Cookie, Handle, Peer, Syscall, TxRange};
+use abi::{Code, Cookie, Handle, Peer, Syscall, TcpOption, TxRange};
 use mem::{Mbuf, MbufQueue};
 use nic::Queue;
 use shuffle::{Phase, Step};
@@ -101,16 +101,21 @@ impl<Q: Queue> Stack<Q> {
             }
             Syscall::Close { handle } => {
                 let (id, conn) = self.groups.named(handle)?;
-                if conn.owner == Owner::Knocking {
+                let linger = conn.linger();
+                if conn.owner == Owner::Knocking || linger == Some(Nanos::ZERO) {
                     return self.abort(now, id);
                 }
                 conn.owner = Owner::Gone;
+                if let (Some(tcb), Some(_)) = (conn.tcb.as_mut(), linger) {
+                    tcb.set_user_timeout(linger);
+                }
                 self.end(now, id, |tcb, now, cfg| tcb.close(now, cfg))
             }
             Syscall::Abort { handle } => {
                 let (id, _) = self.groups.named(handle)?;
                 self.abort(now, id)
             }
+            Syscall::SetOption { handle, option } => self.set_option(handle, option),
             Syscall::Timer { handle, deadline } => {
                 let (id, conn) = self.groups.named(handle)?;
                 conn.set_app_deadline((deadline != Nanos::MAX).then_some(deadline));
@@ -124,6 +129,24 @@ impl<Q: Queue> Stack<Q> {
                 None => Err(Code::Fault),
             },
         }
+    }
+
+    #[cold]
+    fn set_option(&mut self, handle: Handle, option: TcpOption) -> Result<u32, Code> {
+        let (id, conn) = self.groups.named(handle)?;
+        if !option.is_sound() {
+            return Err(Code::Invalid);
+        }
+        let tcb = conn.tcb.as_mut().ok_or(Code::Closed)?;
+        match option {
+            TcpOption::NoDelay(on) => tcb.set_nagle(!on),
+            TcpOption::Cork(on) => tcb.set_cork(on),
+            TcpOption::UserTimeout(after) => tcb.set_user_timeout(after),
+            TcpOption::Linger(after) => conn.set_linger(after),
+        }
+        // What waited may go, and other deadlines hold.
+        self.mark_dirty(id);
+        Ok(0)
     }
 
     fn connect(&mut self, now: Nanos, cookie: Cookie, dst: SocketAddr) -> Result<u32, Code> {

@@ -350,8 +350,10 @@ impl<Q: Queue> Stack<Q> {
         Ok(())
     }
 
+    /// Answers a segment of no connection with a reset, where the RFC says so and the pace allows it.
+    #[cold]
     fn refuse(&mut self, ends: &Ends, seg: &Segment, now: Nanos) {
-        if let Some(reset) = tcp::reset_reply(seg) {
+        if let Some(reset) = tcp::reset_reply(seg).filter(|_| self.resets.take(now)) {
             self.metrics.tcp_resets_out.inc();
             self.link.tcp(now, ends, &reset, &MbufQueue::new());
         }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use abi::{Code, Cookie, Dead, Syscall};
-use mem::{Pool, Room};
+use abi::{Code, Cookie, Dead, Handle, Syscall};
+use mem::{MbufQueue, Pool, Room};
 use netstack::{Batch, Datagram, DropReason, Pending, Shared, Stack, StackConfig};
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::checksum::Sum;
@@ -32,6 +32,8 @@ struct World {
     /// What the application got, and what became of its connections.
     datagrams: Vec<Datagram>,
     ends: Vec<Dead>,
+    /// The connection that the application heard of last, and its window.
+    last: Option<(Handle, u32)>,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
             now: Nanos::from_secs(1),
             datagrams: Vec::new(),
             ends: Vec::new(),
+            last: None,
         }
     }
 
@@ -71,6 +74,7 @@ impl World {
             self.ends.extend(
                 self.batch.entries().iter().filter(|e| e.pending.contains(Pending::DEAD)).filter_map(|e| e.dead),
             );
+            self.last = self.batch.entries().last().map(|e| (e.handle, e.window)).or(self.last);
             self.stack.complete(self.now, &mut self.batch);
             self.datagrams.extend(self.batch.drain_datagrams());
             self.batch.clear();
@@ -472,6 +476,38 @@ fn a_dial_fails_where_icmp_says_so_and_only_if_it_quotes_the_syn() {
         w.give(&error_frame(&unreachable(isn)));
         assert_eq!(w.ends, [end]);
     }
+}
+
+/// RFC 9293 section 3.7.1, MUST-15: 1220 bytes over IPv6.
+#[test]
+fn a_peer_that_names_no_mss_gets_segments_of_1220_bytes() {
+    let mut w = World::new();
+    let (port, isn) = w.dial();
+    w.segment(port, 1000, isn + 1, Flags::SYN | Flags::ACK, Options::NONE, b"");
+    let (handle, window) = w.last.expect("the application is told");
+    let mut queue = MbufQueue::new();
+    for _ in 0..2 {
+        let mut mbuf = w.arena.alloc().unwrap();
+        mbuf.grow(1500);
+        queue.push_back(mbuf);
+    }
+    let (sg, n) = w.batch.gather(&mut queue, window);
+    assert_eq!(n, 3000);
+    w.batch.call(Syscall::Sendv { handle, sg, waiting: 0 }).unwrap();
+    let sizes: Vec<usize> = w.turn().iter().filter(|f| sent_tcp(f).is_some()).map(|f| f.len() - 14 - 40 - 20).collect();
+    assert_eq!(sizes, [1220, 1220, 560]);
+}
+
+/// RFC 1122 section 3.3.6, which RFC 8200 does not repeat: what is for one host does not come in a frame for many.
+#[test]
+fn a_frame_for_all_brings_no_datagram_for_one() {
+    let mut w = World::new();
+    let all = Mac([0xff; 6]);
+    w.give(&frame(all, &packet_v6(PEER, OURS, 17, 64, &datagram(PEER, OURS, PORT, b"six"))));
+    w.give(&frame(all, &packet_v4(PEER_V4, 17, 1, 0, false, &datagram(PEER_V4, OURS_V4, PORT, b"four"))));
+    assert_eq!((w.datagrams.len(), w.drops(DropReason::LinkGroup)), (0, 2));
+    w.give(&frame(MAC, &packet_v6(PEER, OURS, 17, 64, &datagram(PEER, OURS, PORT, b"six"))));
+    assert_eq!(w.datagrams.len(), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use mem::{MbufQueue, Pool};
 use sys::epoll::Interest;
 use sys::socket;
 use units::Nanos;
-use zygix::{Next, Peer, SEND_MARK};
+use zygix::{Next, Peer, SEND_MARK, TcpOption};
 
 /// Unconsumed bytes kept for a connection before its socket is left unread: what a receive window would be.
 pub(crate) const RECV_CAP: usize = 256 * 1024;
@@ -30,6 +30,8 @@ pub(crate) struct Conn<C> {
     sent: usize,
     /// Call `recv` at this many unconsumed bytes.
     pub(crate) want: usize,
+    /// What a close does about data that is not acknowledged ([`TcpOption::Linger`]).
+    pub(crate) linger: Option<Nanos>,
     /// When the handler is owed its `timer`, or a close is given up.
     pub(crate) deadline: Option<Nanos>,
     /// The deadline that the timers know.
@@ -69,6 +71,7 @@ impl<C> Conn<C> {
             tx: Vec::new(),
             sent: 0,
             want: 1,
+            linger: None,
             deadline: None,
             filed: None,
             watched: None,
@@ -108,6 +111,32 @@ impl<C> Conn<C> {
 
     pub(crate) fn interest(&self) -> Interest {
         Interest::READ.when(self.reads()).and(Interest::WRITE.when(self.connecting || self.unsent() > 0))
+    }
+
+    /// Sets an option of the socket. One that is gone reports it at the next read.
+    #[cold]
+    pub(crate) fn set_option(&mut self, option: TcpOption) {
+        let _ = match option {
+            TcpOption::NoDelay(on) => self.stream.set_nodelay(on),
+            TcpOption::Cork(on) => socket::set_cork(&self.stream, on),
+            TcpOption::UserTimeout(after) => socket::set_user_timeout(&self.stream, after),
+            // SO_LINGER would have close(2) wait.
+            TcpOption::Linger(after) => {
+                self.linger = after;
+                Ok(())
+            }
+        };
+    }
+
+    /// Ends the socket as an ordinary close does, and as [`TcpOption::Linger`] says.
+    pub(crate) fn close(stream: TcpStream, linger: Option<Nanos>) {
+        match linger {
+            Some(Nanos::ZERO) => socket::abort(stream),
+            Some(_) => {
+                let _ = socket::set_user_timeout(&stream, linger);
+            }
+            None => {}
+        }
     }
 
     /// Takes over what the handler answered. A pause ends by a resume only, whatever other handlers answer meanwhile.

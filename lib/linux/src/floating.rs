@@ -130,7 +130,7 @@ impl<S: Service> Floating<S> {
                     Op::Connect(dst, state) => self.connect(dst, state),
                     Op::Resume(other) => self.pool.mailbox.resume(other),
                     // Its turn has seen to it.
-                    Op::Timer(_) => {}
+                    Op::Timer(_) | Op::Option(_) => {}
                 }
             }
         }

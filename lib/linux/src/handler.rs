@@ -174,8 +174,8 @@ impl<S: Service> Env<S> {
     #[cold]
     fn panicked(&mut self) -> Panicked {
         self.counters.panics.inc();
-        // What it had asked for on behalf of others stands; its own deadline goes with the connection.
-        self.ops.retain(|op| !matches!(op, Op::Timer(_)));
+        // What it had asked for on behalf of others stands; its own deadline and options go with the connection.
+        self.ops.retain(|op| !matches!(op, Op::Timer(_) | Op::Option(_)));
         Panicked
     }
 }

@@ -191,7 +191,7 @@ impl<S: Service> Partition<S> {
                 Op::Connect(dst, state) => self.connect(dst, state),
                 Op::Resume(other) => self.mailbox.resume(other),
                 // Its turn has seen to it.
-                Op::Timer(_) => {}
+                Op::Timer(_) | Op::Option(_) => {}
             }
         }
     }

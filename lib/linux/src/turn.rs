@@ -213,6 +213,9 @@ impl<S: Service> Turn<'_, S> {
 
     /// Does what a handler answered.
     fn carry_out(&mut self, answer: Result<Answer, Panicked>) -> Fate {
+        if !self.env.ops.is_empty() {
+            self.take_options();
+        }
         match answer {
             Err(Panicked) => Fate::Aborts(Dead::Panicked),
             Ok(answer) if answer.next == Next::Abort => Fate::Aborts(Dead::Local),
@@ -240,8 +243,10 @@ impl<S: Service> Turn<'_, S> {
 
     /// Whether the connection is over now.
     fn settle(&mut self) -> Fate {
-        let latest = self.env.now + CLOSE_PATIENCE;
         let conn = &mut *self.conn;
+        // One of zero discards only what TCP was given.
+        let linger = conn.linger.filter(|most| *most > Nanos::ZERO);
+        let latest = self.env.now + linger.unwrap_or(CLOSE_PATIENCE).min(CLOSE_PATIENCE);
         if conn.closing {
             if conn.unsent() == 0 {
                 self.drain();
@@ -267,6 +272,16 @@ impl<S: Service> Turn<'_, S> {
         }
     }
 
+    /// Sets what the handler asked for of its socket: before what it wrote is sent.
+    fn take_options(&mut self) {
+        let conn = &mut *self.conn;
+        self.env.ops.retain(|op| {
+            let Op::Option(option) = op else { return true };
+            conn.set_option(*option);
+            false
+        });
+    }
+
     /// Takes the deadlines out of what the handler asked for; a connection that is being closed keeps its own.
     fn take_deadlines(&mut self) {
         let conn = &mut *self.conn;
@@ -285,7 +300,8 @@ pub(crate) fn bury<S: Service>(env: &mut Env<S>, conn: Conn<S::Conn>, fate: Fate
     env.counters.closed.inc();
     let why = match fate {
         Fate::Ends(why) => {
-            drop(conn.stream);
+            let linger = conn.linger.filter(|_| why == Dead::Local);
+            Conn::<S::Conn>::close(conn.stream, linger);
             why
         }
         Fate::Aborts(why) => {

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use abi::Handle;
+use abi::{Handle, TcpOption};
 use units::Nanos;
 
 use crate::Service;
@@ -26,6 +26,8 @@ impl ConnRef {
 pub enum Op<C> {
     /// Set the connection's deadline.
     Timer(Nanos),
+    /// Set an option of the connection, before what the handler wrote is sent.
+    Option(TcpOption),
     /// Open a connection.
     Connect(SocketAddr, C),
     /// Call the `recv` of a paused connection again.
@@ -60,6 +62,31 @@ impl<'a, S: Service> Cx<'a, S> {
     /// Calls `timer` for this connection once, `after` from now. A connection has one deadline; a new one replaces it.
     pub fn set_timer(&mut self, after: Nanos) {
         self.ops.push(Op::Timer(self.now + after));
+    }
+
+    /// Whether segments of this connection that are not full go at once, as they do by default, or wait while others are in flight (Nagle's
+    /// algorithm, RFC 9293 section 3.7.4). Holds from what this handler writes on, as do all options.
+    pub fn set_nodelay(&mut self, on: bool) {
+        self.ops.push(Op::Option(TcpOption::NoDelay(on)));
+    }
+
+    /// Whether segments that are not full wait for more, until this is taken back or the connection is closed: for an answer that is written by
+    /// several handlers. None waits for ever: after a while without more (Zygix: a retransmission timeout; Linux: 200 ms) it goes.
+    pub fn set_cork(&mut self, on: bool) {
+        self.ops.push(Op::Option(TcpOption::Cork(on)));
+    }
+
+    /// How long the peer may leave data unacknowledged before the connection ends as [`Dead::TimedOut`](crate::Dead::TimedOut) (RFC 5482).
+    /// `None`: as long as the retries take. Brought within 1 ms and [`TcpOption::USER_TIMEOUT_MAX`].
+    pub fn set_user_timeout(&mut self, after: Option<Nanos>) {
+        self.ops.push(Op::Option(TcpOption::UserTimeout(after).bounded()));
+    }
+
+    /// What [`Next::Close`](crate::Next::Close) does about what the peer has not acknowledged: `None`, it is sent for as long as it takes;
+    /// zero, it is discarded, and the peer gets a reset, once the last byte has been handed to TCP; else it has so long, at most
+    /// [`TcpOption::LINGER_MAX`].
+    pub fn set_linger(&mut self, after: Option<Nanos>) {
+        self.ops.push(Op::Option(TcpOption::Linger(after).bounded()));
     }
 
     /// Opens a connection to `dst` with state `conn`; `connected` or `closed` will follow.

@@ -21,7 +21,7 @@ mod reply;
 mod runtime;
 mod service;
 
-pub use abi::{Dead, Peer};
+pub use abi::{Dead, Peer, TcpOption};
 pub use cx::{ConnRef, Cx, Op};
 pub use mailbox::Mailbox;
 pub use received::{Received, RxBuf};

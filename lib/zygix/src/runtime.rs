@@ -326,6 +326,9 @@ impl<S: Service> ServiceApp<S> {
                 Op::Timer(at) => {
                     let _ = view.timer(handle, at);
                 }
+                Op::Option(option) => {
+                    let _ = view.set_option(handle, option);
+                }
                 Op::Resume(who) => {
                     let _ = common.shared.post(who.handle(), RESUME);
                 }

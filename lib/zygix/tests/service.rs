@@ -83,6 +83,10 @@ impl Service for Server {
                     tx.write(b"half");
                     tx.shutdown();
                 }
+                b'L' => cx.set_linger(Some(Nanos::ZERO)),
+                b'K' => cx.set_cork(true),
+                b'N' => cx.set_nodelay(false),
+                b'U' => cx.set_user_timeout(Some(Nanos::from_millis(300))),
                 b't' => {
                     self.timers.lock().unwrap().push(cx.me());
                     cx.set_timer(Nanos::from_millis(3));
@@ -127,6 +131,9 @@ impl Service for Server {
         if msg == "farewell" {
             tx.write(&FAREWELL);
             return Next::Close;
+        }
+        if msg == "uncork" {
+            cx.set_cork(false);
         }
         self.heard.lock().unwrap().entry(cx.me()).or_default().push_str(msg);
         tx.write(msg.as_bytes());
@@ -285,6 +292,55 @@ fn each_answer_of_a_handler_has_its_effect() {
             "xyc: \"xybye\", closed here",
         ]
     );
+}
+
+/// What a paused connection with these options has received, some microseconds after each of the messages was posted.
+fn received_after(script: &'static str, said: &[(&'static str, u64)]) -> Vec<u64> {
+    let mut w = World::new(Server::default(), &[(7, script)], true);
+    w.run(Nanos::from_millis(20));
+    let who = w.server.service.paused.lock().unwrap()[0];
+    let after = |&(msg, micros): &(&'static str, u64)| {
+        if !msg.is_empty() {
+            w.server.mailbox.post(who, msg).unwrap();
+        }
+        w.run(Nanos::from_micros(micros));
+        w.client.thread.shared().metrics(CoreId(0)).tcp_bytes_in.get()
+    };
+    said.iter().map(after).collect()
+}
+
+#[test]
+fn small_segments_wait_where_the_application_wants_it() {
+    let said = [("one", 100), ("two", 100), ("", 5000)];
+    assert_eq!(received_after("z", &said), [3, 6, 6], "each goes at once");
+    assert_eq!(received_after("Nz", &said), [3, 3, 6], "Nagle: the second waits until the first is acknowledged");
+    let said = [("one", 5000), ("two", 5000), ("uncork", 5000)];
+    assert_eq!(received_after("Kz", &said), [0, 0, 12], "all wait for the last");
+}
+
+#[test]
+fn a_peer_that_stays_silent_is_given_up_when_the_user_says() {
+    for (script, expected) in [("z", None), ("Uz", Some("closed: timed out"))] {
+        let mut w = World::new(Server::default(), &[(7, script)], true);
+        w.run(Nanos::from_millis(20));
+        let who = w.server.service.paused.lock().unwrap()[0];
+        w.server.mailbox.post(who, "lost").unwrap();
+        for _ in 0..1000 {
+            w.now += Nanos::from_millis(1);
+            let now = w.now;
+            w.server.thread.turn(now, || now, &mut w.server.app);
+        }
+        assert_eq!(w.log().last().map(String::as_str), expected, "{script}");
+    }
+}
+
+#[test]
+fn a_close_that_does_not_linger_resets() {
+    let mut w = World::new(Server::default(), &[(7, "Lc"), (7, "c")], true);
+    w.run(Nanos::from_millis(50));
+    let got = w.got();
+    assert!(got[0].starts_with("Lc: ") && got[0].ends_with("reset by peer"), "{got:?}");
+    assert_eq!(got[1], "c: \"bye\", closed here");
 }
 
 #[test]

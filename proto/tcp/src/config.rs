@@ -1,5 +1,8 @@
 use units::Nanos;
 
+/// What every IPv4 host can take: RFC 9293 section 3.7.1.
+const DEFAULT_MSS: u16 = 536;
+
 /// The parameters of an engine; one value serves all connections of a stack and every call is given it.
 ///
 /// A connection must see the same `rcv_wnd`, `mss`, `wscale`, `sack` and `timestamps` for all its life; the
@@ -9,6 +12,8 @@ pub struct Config {
     /// The maximum segment size that we announce and the most that we send, in bytes without any option (RFC 9293
     /// section 3.7.1): MTU - 40.
     pub mss: u16,
+    /// What a peer can take that names no MSS; `None`: 536 (RFC 9293 section 3.7.1, MUST-15). Over IPv6 it is 1220.
+    pub default_mss: Option<u16>,
     /// The receive buffer, in bytes: the window that is open when the application has consumed everything. At most
     /// 65535 << `wscale`.
     pub rcv_wnd: u32,
@@ -30,7 +35,8 @@ pub struct Config {
     pub msl: Nanos,
     /// Keep-alive, off by default (RFC 9293 section 3.8.4).
     pub keepalive: Option<KeepAlive>,
-    /// How often a SYN or SYN-ACK is sent again before the attempt is given up.
+    /// How often a SYN or SYN-ACK is sent again before the attempt is given up. By default 7 times: after 183 s (RFC 9293 section 3.8.3,
+    /// MUST-23: at least 3 minutes).
     pub syn_retries: u8,
     /// How often data or a FIN is sent again, with no acknowledgement of anything in between, before the connection
     /// is given up (R2 of RFC 9293 section 3.8.3).
@@ -117,6 +123,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             mss: 1460,
+            default_mss: None,
             rcv_wnd: 256 << 10,
             rto_min: Nanos::from_millis(50),
             rto_initial: Nanos::from_secs(1),
@@ -124,7 +131,7 @@ impl Default for Config {
             delayed_ack: Nanos::from_millis(1),
             msl: Nanos::from_millis(500),
             keepalive: None,
-            syn_retries: 6,
+            syn_retries: 7,
             data_retries: 15,
             fin_wait2: Nanos::from_secs(60),
             initial_window: 10,
@@ -145,6 +152,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What a peer can take that names no MSS.
+    pub(crate) fn default_mss(&self) -> u16 {
+        self.default_mss.unwrap_or(DEFAULT_MSS)
+    }
+
     /// The shift that goes into our SYN: within RFC 7323 section 2.3's limit of 14, and such that the window has at least
     /// 256 steps; a window coarser than the buffer would read as closed.
     pub(crate) fn shift(&self) -> Option<u8> {

@@ -62,7 +62,7 @@ impl SynCookies {
     /// 40 ns.
     pub fn make(&self, now: Nanos, cfg: &Config, tuple: &Tuple, seg: &Segment) -> Emit {
         let slot = now.0 / SLOT;
-        let peer_mss = seg.opts.mss.unwrap_or(MSS[0]);
+        let peer_mss = seg.opts.mss.unwrap_or_else(|| cfg.default_mss());
         // The largest that is not above the peer's.
         let mss = MSS.iter().rposition(|m| *m <= peer_mss).unwrap_or(0) as u32;
         let cookie = self.cookie(tuple, seg.seq, slot, mss);

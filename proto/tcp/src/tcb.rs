@@ -10,8 +10,6 @@ use crate::record::Record;
 use crate::recovery::Phase;
 use crate::{Config, State, ecn};
 
-/// The segment size of a peer that names none (RFC 9293 section 3.7.1, MUST-15).
-const DEFAULT_MSS: u16 = 536;
 /// Smaller announcements are read as this: they would only make us send headers.
 pub(crate) const MIN_MSS: u16 = 64;
 /// What the timestamps option takes of every segment (RFC 7323 appendix A).
@@ -265,7 +263,7 @@ impl Tcb {
             snd_nxt: isn,
             snd_end: isn + 1,
             snd_wnd: 0,
-            cwnd: u32::from(DEFAULT_MSS),
+            cwnd: u32::from(cfg.default_mss()),
             rcv_nxt: Seq(0),
             rcv_edge: Seq(0),
             last_ack_sent: Seq(0),
@@ -289,8 +287,8 @@ impl Tcb {
             srtt8: 0,
             rttvar4: 0,
             rto_us: u32::try_from(cfg.rto_initial.micros()).unwrap_or(u32::MAX),
-            smss: DEFAULT_MSS,
-            rcv_mss: DEFAULT_MSS.min(cfg.mss),
+            smss: cfg.default_mss(),
+            rcv_mss: cfg.default_mss().min(cfg.mss),
             snd_shift: 0,
             rcv_shift: 0,
             backoff: 0,
@@ -356,7 +354,7 @@ impl Tcb {
             self.ts_recent = val;
         }
         // RFC 9293 section 3.7.1, MUST-16: the smaller of both, less the options of every segment (RFC 6691).
-        let mss = mss.unwrap_or(DEFAULT_MSS).min(cfg.mss).max(MIN_MSS);
+        let mss = mss.unwrap_or_else(|| cfg.default_mss()).min(cfg.mss).max(MIN_MSS);
         self.smss = if ts_recent.is_some() { mss - TIMESTAMPS_LEN } else { mss };
         self.cwnd = self.initial_cwnd();
         self.rcv_nxt = irs + 1;

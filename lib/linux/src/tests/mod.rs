@@ -49,7 +49,7 @@ fn mode(name: &str) -> Mode {
 /// A service of small commands, one line each:
 ///
 /// `echo TEXT`, `big N` (N patterned bytes), `close TEXT`, `abort`, `panic`, `half TEXT`, `least N` (then N bytes),
-/// `tick` (a line after 3 ms), `park NAME` / `wake NAME` (pause, and resume another connection), `call PORT TEXT`.
+/// `linger MS`, `cork on`, `nodelay off`, `patience MS` (options of the connection), `tick` (a line after 3 ms), `park NAME` / `wake NAME` (pause, and resume another connection), `call PORT TEXT`.
 #[derive(Default)]
 struct Lines {
     parked: Mutex<BTreeMap<String, ConnRef>>,
@@ -115,6 +115,10 @@ impl Lines {
                 tx.write(answer.as_bytes());
                 return Next::Close;
             }
+            "linger" => cx.set_linger(Some(Nanos::from_millis(rest.parse().unwrap()))),
+            "cork" => cx.set_cork(rest == "on"),
+            "nodelay" => cx.set_nodelay(rest == "on"),
+            "patience" => cx.set_user_timeout(Some(Nanos::from_millis(rest.parse().unwrap()))),
             "abort" => return Next::Abort,
             "panic" => panic!("asked for by a test"),
             "half" => {

@@ -98,6 +98,26 @@ in_modes! { [partitioned, floating, exclusive]
         assert_eq!(server.closed(2), [Dead::Local, Dead::Local]);
     }
 
+    fn options_change_when_segments_go_and_not_what_arrives(mode) {
+        let server = Server::start(mode, 1, false);
+        let mut c = server.connect();
+        say(&mut c, "patience 5000\nnodelay off\ncork on\necho one\n");
+        say(&mut c, "echo two\n");
+        say(&mut c, "cork off\nnodelay on\necho three\n");
+        assert_eq!([line(&mut c), line(&mut c), line(&mut c)], ["one", "two", "three"]);
+        say(&mut c, "linger 2000\nclose bye\n");
+        assert_eq!(all(&mut c), "bye\n");
+        assert_eq!(server.closed(1), [Dead::Local]);
+    }
+
+    fn a_close_that_does_not_linger_resets(mode) {
+        let server = Server::start(mode, 1, false);
+        let mut c = server.connect();
+        say(&mut c, "linger 0\nclose bye\n");
+        assert_eq!(c.read_to_end(&mut Vec::new()).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(server.closed(1), [Dead::Local]);
+    }
+
     fn after_a_half_close_receiving_goes_on(mode) {
         let server = Server::start(mode, 1, false);
         let mut c = server.connect();

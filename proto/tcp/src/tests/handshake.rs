@@ -50,6 +50,22 @@ fn the_syn_is_repeated_with_back_off_and_given_up() {
     assert_eq!((out.closed, tcb.state()), (Some(CloseReason::TimedOut), State::Closed));
 }
 
+/// RFC 9293 section 3.8.3, MUST-23: the attempt goes on for at least 3 minutes.
+#[test]
+fn an_unanswered_syn_is_repeated_for_three_minutes_by_default() {
+    let cfg = Config::default();
+    let mut tcb = Tcb::connect(T0, &cfg, ISS);
+    let (mut now, mut syns) = (T0, 0);
+    let given_up = loop {
+        syns += sent(&mut tcb, now, &cfg).len();
+        now = tcb.deadline();
+        if tcb.timeout(now, &cfg, &mut records()).closed.is_some() {
+            break now;
+        }
+    };
+    assert_eq!((given_up - T0, syns), (Nanos::from_secs(183), 8));
+}
+
 #[test]
 fn a_lost_syn_costs_the_initial_window_and_timeout() {
     let cfg = plain();
