@@ -1,15 +1,12 @@
 //! The whole stack on a cable, in virtual time: one elastic thread with a service, and one peer who owns some client ports.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use dataplane::ElasticThread;
-use mem::{MbufQueue, Pool};
 use netstack::{PoolSizes, Shared, StackConfig};
-use nic::{Caps, Queue, QueueCounters, RxFrame, RxPools, Steering, TxFrame, TxFull};
-use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
+use nic::{Cable, Queue};
+use units::{CoreId, FlowGroupId, Nanos};
 use wire::checksum::Sum;
 use wire::tcp::{CHECKSUM_OFFSET, Flags, Header, Options};
 use wire::{Mac, Seq, arp, ethernet, ipv4, ipv6, udp};
@@ -34,70 +31,6 @@ const MTU: u16 = 1500;
 const TURNS_AT_ONCE: u32 = 2_000;
 /// Frames that wait for the stack at most: what it had no buffers for goes nowhere on a real wire either.
 const WAITING_MAX: usize = 1_000;
-
-/// The peer's end of the wire.
-pub(crate) struct Cable {
-    caps: Caps,
-    to_stack: VecDeque<Vec<u8>>,
-    from_stack: Vec<Vec<u8>>,
-}
-
-impl Queue for Cable {
-    fn caps(&self) -> &Caps {
-        &self.caps
-    }
-
-    fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        let mut count = 0;
-        while count < max
-            && let Some(frame) = self.to_stack.pop_front()
-            && let Some(mut pieces) = fill(&mut pools.mbufs, &frame)
-            && let Some(head) = pieces.pop_front()
-        {
-            out.push(RxFrame { head, rest: pieces, csum_ok: false, group: None });
-            count += 1;
-        }
-        count
-    }
-
-    fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
-        assert!(frame.csum.is_none() && frame.gso.is_none(), "nothing is asked that was not promised");
-        let mut bytes = frame.head.to_vec();
-        frame.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        assert!(bytes.len() <= ethernet::HEADER + usize::from(MTU), "a frame is no longer than the MTU allows");
-        self.from_stack.push(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) {}
-
-    fn wait_fd(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn before_sleep(&mut self) -> bool {
-        self.to_stack.is_empty()
-    }
-
-    fn after_sleep(&mut self) {}
-
-    fn counters(&self) -> QueueCounters {
-        QueueCounters::default()
-    }
-}
-
-/// The frame in as many buffers as it takes; `None` when there are too few.
-fn fill(pool: &mut Pool, frame: &[u8]) -> Option<MbufQueue> {
-    let mut pieces = MbufQueue::new();
-    let mut at = 0;
-    while at < frame.len() {
-        let mut piece = pool.alloc()?;
-        piece.reset(0);
-        at += piece.extend(&frame[at..]);
-        pieces.push_back(piece);
-    }
-    Some(pieces)
-}
 
 /// What the peer knows of one of its connections: as much as a TCP needs to keep it going.
 #[derive(Clone, Debug, Default)]
@@ -139,19 +72,7 @@ impl<S: Service> Rig<S> {
             pools: POOLS,
             ..StackConfig::new(OUR_MAC, OURS, 24).with_address(OURS_V6, 64)
         };
-        let caps = Caps {
-            mtu: MTU,
-            tx_csum: false,
-            rx_csum: false,
-            tso: false,
-            large_rx: false,
-            gather: false,
-            steering: Steering::Hardware,
-            reta_size: FLOW_GROUPS as u16,
-            mac: OUR_MAC.0,
-            name: "fuzz".into(),
-        };
-        let cable = Cable { caps, to_stack: VecDeque::new(), from_stack: Vec::new() };
+        let cable = Cable::new(MTU, OUR_MAC.0);
         let shared = Shared::new(config, 1, [7; 48], |_| FlowGroupId(0), |_| {}).expect("memory for a small stack");
         let shared = Arc::new(shared);
         let thread = ElasticThread::new(CoreId(0), shared.clone(), cable).expect("memory for a small stack");

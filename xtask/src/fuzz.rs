@@ -13,8 +13,6 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// The targets, as `fuzz::TARGETS` has them.
-const TARGETS: [&str; 4] = ["parsers", "segments", "frames", "kv"];
 /// Minutes for each.
 const MINUTES: u64 = 15;
 /// What marks the edges for libFuzzer.
@@ -41,10 +39,8 @@ impl Options {
                     options.seconds = (60.0 * n.context("--minutes: say how many for each target")?) as u64;
                 }
                 "--keep" => options.keep = true,
-                name if TARGETS.contains(&name) => options.names.push(name.to_owned()),
-                other => {
-                    bail!("no target is called `{other}`; there are: {}; and --minutes N, --keep", TARGETS.join(", "))
-                }
+                name if !name.starts_with('-') => options.names.push(name.to_owned()),
+                other => bail!("no option is called `{other}`; there are --minutes N and --keep"),
             }
         }
         Ok(options)
@@ -61,16 +57,15 @@ struct Places {
 /// `cargo xtask fuzz`
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::load()?;
+    let names = chosen(&targets(&workspace.root)?, &options.names)?;
     let places = build(&workspace)?;
-    let names: Vec<&str> =
-        TARGETS.into_iter().filter(|t| options.names.is_empty() || options.names.iter().any(|n| n == t)).collect();
     let (rest, outcomes) = (Mutex::new(names), Mutex::new(Vec::new()));
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(name) = rest.lock().ok().and_then(|mut rest| rest.pop()) {
-                    let outcome = fuzz(&places, name, options).with_context(|| name.to_owned());
+                    let outcome = fuzz(&places, &name, options).with_context(|| name.clone());
                     match &outcome {
                         Ok(line) => println!("{line}"),
                         Err(e) => println!("{name}: FOUND SOMETHING: {e:#}"),
@@ -85,6 +80,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{failed} of the targets failed; what broke them is in {}", places.finds.display());
     }
     Ok(())
+}
+
+/// All targets: each has a folder in the corpus (`fuzz/tests/short.rs` sees to that).
+fn targets(root: &Path) -> Result<Vec<String>> {
+    let corpus = root.join("fuzz").join("corpus");
+    let folders = std::fs::read_dir(&corpus).with_context(|| format!("cannot list {}", corpus.display()))?;
+    let mut names = Vec::new();
+    for folder in folders {
+        names.push(folder?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Those that were named, or all.
+fn chosen(all: &[String], named: &[String]) -> Result<Vec<String>> {
+    if let Some(wrong) = named.iter().find(|name| !all.contains(name)) {
+        bail!("no target is called `{wrong}`; there are: {}", all.join(", "));
+    }
+    Ok(if named.is_empty() { all.to_vec() } else { named.to_vec() })
 }
 
 /// Builds the fuzzer, apart from other builds, for its flags are its own.
@@ -163,8 +178,17 @@ mod tests {
         let options = parse("kv frames --minutes 0.5 --keep").unwrap();
         assert_eq!(options, Options { names: vec!["kv".into(), "frames".into()], seconds: 30, keep: true });
         assert_eq!(parse("").unwrap().seconds, 900);
-        for wrong in ["--minutes", "--minutes x", "--minutes 0", "tcp"] {
+        for wrong in ["--minutes", "--minutes x", "--minutes 0", "--tcp"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn targets_are_those_of_the_corpus() {
+        let all = targets(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))).unwrap();
+        assert!(all.iter().any(|name| name == "parsers"), "{all:?}");
+        assert_eq!(chosen(&all, &[]).unwrap(), all);
+        assert_eq!(chosen(&all, &["kv".into()]).unwrap(), ["kv"]);
+        assert!(chosen(&all, &["tcp".into()]).unwrap_err().to_string().contains("segments"));
     }
 }

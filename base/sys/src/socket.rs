@@ -110,7 +110,8 @@ pub fn set_cork(stream: &TcpStream, on: bool) -> io::Result<()> {
 /// # Errors
 /// As setsockopt(2): none of an open socket.
 pub fn set_user_timeout(stream: &TcpStream, after: Option<Nanos>) -> io::Result<()> {
-    let millis = after.map_or(0, |after| libc::c_int::try_from(after.0.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
+    let millis =
+        after.map_or(0, |after| libc::c_int::try_from(after.0.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
     set_int(stream, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, millis)
 }
 

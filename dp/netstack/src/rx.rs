@@ -171,7 +171,9 @@ impl<Q: Queue> Stack<Q> {
         };
         match ipv6::walk(&frame.head[ethernet::HEADER..], &ip) {
             // As over IPv4, but for neighbour discovery.
-            Ok(ipv6::Upper { fragment, protocol, .. }) if !group && !to_us && (fragment.is_some() || protocol != ipv6::ICMP) => {
+            Ok(ipv6::Upper { fragment, protocol, .. })
+                if !group && !to_us && (fragment.is_some() || protocol != ipv6::ICMP) =>
+            {
                 Err(DropReason::LinkGroup)
             }
             Ok(ipv6::Upper { fragment: Some(_), .. }) if group => Err(DropReason::Fragment),

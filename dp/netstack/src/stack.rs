@@ -10,8 +10,8 @@ use shuffle::{Phase, Step};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
 use wheel::Wheel;
 
-use crate::bucket::Bucket;
 use crate::batch::{Batch, Datagram, Entry, Pending};
+use crate::bucket::Bucket;
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::flow_table::FlowTable;

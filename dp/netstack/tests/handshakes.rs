@@ -1,16 +1,14 @@
 //! Handshakes in numbers, given to one stack as frames: floods, cookies, churn. The peer keeps nothing but what it was told last.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use abi::{Cookie, Handle, Syscall};
 use mem::{Pool, Room};
 use netstack::{Batch, DropReason, Pending, Shared, Stack, StackConfig};
+use nic::Cable;
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::tcp::{Flags, Header, Options};
 use wire::{Ipv4Addr, Mac, Seq, Tuple, arp, ethernet, ipv4, tcp};
-
-mod common;
-use common::{Plug, Wire};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 const MAC: Mac = Mac::local(1);
@@ -18,8 +16,7 @@ const PEER_MAC: Mac = Mac::local(2);
 const PORT: u16 = 7;
 
 struct World {
-    stack: Stack<Plug>,
-    wire: Arc<Mutex<Wire>>,
+    stack: Stack<Cable>,
     arena: Pool,
     batch: Batch,
     /// Whether the application accepts, and the connection that knocked last.
@@ -33,10 +30,8 @@ impl World {
         let config = StackConfig { max_conns, backlog, tcp_ports: vec![PORT], ..StackConfig::new(MAC, OURS, 16) };
         // Everything in one group of flows: the worst that a peer can do.
         let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
-        let wire = Arc::new(Mutex::new(Wire::default()));
         let mut w = World {
-            stack: Stack::new(CoreId(0), shared, Plug::new(wire.clone(), MAC)).unwrap(),
-            wire,
+            stack: Stack::new(CoreId(0), shared, Cable::new(1500, MAC.0)).unwrap(),
             arena: Pool::new(Room::Exchange, 64, 2048).unwrap(),
             batch: Batch::new(64),
             accepts: false,
@@ -52,7 +47,7 @@ impl World {
     }
 
     fn give(&mut self, frame: Vec<u8>) {
-        self.wire.lock().unwrap().to_stack.push_back(frame);
+        self.stack.nic().to_stack.push_back(frame);
     }
 
     /// One turn; the application accepts at most, and leaves the rest. ARP is answered, TCP segments are returned.
@@ -69,7 +64,7 @@ impl World {
         self.stack.complete(self.now, &mut self.batch);
         self.batch.clear();
         self.stack.egress(self.now, &mut self.arena);
-        let sent: Vec<_> = self.wire.lock().unwrap().from_stack.drain(..).collect();
+        let sent: Vec<_> = self.stack.nic().from_stack.drain(..).collect();
         sent.iter().filter_map(|frame| self.read(frame)).collect()
     }
 

@@ -7,8 +7,6 @@ use units::Nanos;
 use wire::Seq;
 use wire::tcp::{Flags, Options};
 
-mod common;
-#[path = "common/world.rs"]
 mod world;
 use world::{CLOSES, Client, DEAF, ECHO, FAREWELL, SOURCE, Say, Sent, WHOLE, WHOLES, World, mss, peer};
 
@@ -209,7 +207,7 @@ fn answers_that_the_nic_has_no_room_for_do_not_pile_up() {
     let mut w = World::new(|c| c);
     let mut seen = witness(&mut w);
     let before = level(&w);
-    w.wire.lock().unwrap().full = true;
+    w.stack.nic().full = true;
     for n in 0..20_000u32 {
         w.hear(&Say::new(peer(0), n as u16, 9, SYN).at(Seq(n), Seq(0)));
         if n % 64 == 63 {
@@ -220,7 +218,7 @@ fn answers_that_the_nic_has_no_room_for_do_not_pile_up() {
     let waits = before.1 - w.stack.rx_available();
     assert!((1..=POOL / 8).contains(&waits), "{waits} frames wait");
     assert!(w.stack.metrics().tx_lost.get() > 0);
-    w.wire.lock().unwrap().full = false;
+    w.stack.nic().full = false;
     assert_eq!(w.turn().len(), waits);
     w.echoes(&mut seen, b"the way is free");
     assert_eq!(level(&w), before);

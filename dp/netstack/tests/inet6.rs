@@ -1,17 +1,15 @@
 //! IPv6, neighbour discovery, fragments and ICMP, given to one stack as frames: what it answers, and what it does not believe.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use abi::{Code, Cookie, Dead, Handle, Syscall};
 use mem::{MbufQueue, Pool, Room};
 use netstack::{Batch, Datagram, DropReason, Pending, Shared, Stack, StackConfig};
+use nic::Cable;
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::checksum::Sum;
 use wire::tcp::{Flags, Options};
 use wire::{Addr, Ipv4Addr, Ipv6Addr, Mac, Seq, arp, ethernet, icmp, icmpv6, ipv4, ipv6, ndp, tcp, udp};
-
-mod common;
-use common::{Plug, Wire};
 
 const MAC: Mac = Mac::local(1);
 const PEER_MAC: Mac = Mac::local(2);
@@ -24,8 +22,7 @@ const PORT: u16 = 7;
 
 struct World {
     shared: Arc<Shared>,
-    stack: Stack<Plug>,
-    wire: Arc<Mutex<Wire>>,
+    stack: Stack<Cable>,
     arena: Pool,
     batch: Batch,
     now: Nanos,
@@ -45,11 +42,9 @@ impl World {
             ..StackConfig::new(MAC, OURS, 64).with_address(OURS_V4, 24)
         };
         let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
-        let wire = Arc::new(Mutex::new(Wire::default()));
         World {
-            stack: Stack::new(CoreId(0), shared.clone(), Plug::new(wire.clone(), MAC)).unwrap(),
+            stack: Stack::new(CoreId(0), shared.clone(), Cable::new(1500, MAC.0)).unwrap(),
             shared,
-            wire,
             arena: Pool::new(Room::Exchange, 64, 2048).unwrap(),
             batch: Batch::new(64),
             now: Nanos::from_secs(1),
@@ -61,7 +56,7 @@ impl World {
 
     /// Gives the stack a frame, lets it work, and takes what it sends. Questions for the peer's address are answered.
     fn give(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
-        self.wire.lock().unwrap().to_stack.push_back(frame.to_vec());
+        self.stack.nic().to_stack.push_back(frame.to_vec());
         self.turn()
     }
 
@@ -79,10 +74,10 @@ impl World {
             self.datagrams.extend(self.batch.drain_datagrams());
             self.batch.clear();
             self.stack.egress(self.now, &mut self.arena);
-            let out: Vec<_> = self.wire.lock().unwrap().from_stack.drain(..).collect();
+            let out: Vec<_> = self.stack.nic().from_stack.drain(..).collect();
             let asked = out.iter().filter_map(|frame| self.answer(frame)).collect::<Vec<_>>();
             let quiet = asked.is_empty();
-            asked.into_iter().for_each(|answer| self.wire.lock().unwrap().to_stack.push_back(answer));
+            asked.into_iter().for_each(|answer| self.stack.nic().to_stack.push_back(answer));
             sent.extend(out);
             if quiet {
                 return sent;
@@ -286,11 +281,7 @@ fn who_errs_is_told_once_and_at_a_pace() {
     assert!((100..=300).contains(&flood));
     // All at one instant: the bucket's worth.
     for _ in 0..64 {
-        w.wire
-            .lock()
-            .unwrap()
-            .to_stack
-            .push_back(frame(MAC, &packet_v6(PEER, OURS, 17, 64, &datagram(PEER, OURS, 9, b""))));
+        w.stack.nic().to_stack.push_back(frame(MAC, &packet_v6(PEER, OURS, 17, 64, &datagram(PEER, OURS, 9, b""))));
     }
     assert!(sent_icmpv6(&w.turn()).len() <= 50);
     assert_eq!(w.drops(DropReason::UdpNoPort), 365);
@@ -552,7 +543,7 @@ fn errors_for_ipv4_are_sent_and_heard_too() {
 fn codes_of_calls_that_cannot_be() {
     let config = StackConfig::new(MAC, OURS_V4, 24);
     let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
-    let mut stack = Stack::new(CoreId(0), shared, Plug::new(Arc::default(), MAC)).unwrap();
+    let mut stack = Stack::new(CoreId(0), shared, Cable::new(1500, MAC.0)).unwrap();
     let mut batch = Batch::new(8);
     for dst in ["[2001:2::1]:80", "198.18.0.2:80", "224.0.0.1:80"] {
         batch.call(Syscall::Connect { cookie: Cookie(1), dst: dst.parse().unwrap() }).unwrap();

@@ -179,12 +179,7 @@ impl Sender {
 
     /// Copies a super-frame into the next slots and shows it to the receiver, which need not wait for others to begin with it.
     #[inline(never)]
-    fn push_super(
-        &mut self,
-        frame: &TxFrame<'_>,
-        len: usize,
-        group: Option<FlowGroupId>,
-    ) -> Result<usize, Refused> {
+    fn push_super(&mut self, frame: &TxFrame<'_>, len: usize, group: Option<FlowGroupId>) -> Result<usize, Refused> {
         let longest = if self.large { SUPER_MAX } else { FRAME_MAX };
         if len == 0 || len > longest {
             return Err(Refused::Length);

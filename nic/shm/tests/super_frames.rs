@@ -229,7 +229,11 @@ fn lengths_that_cannot_be_are_counted_and_cost_the_liar_its_slots() {
         let taken = liar.show(len, slots, &mut pools);
         let after = liar.victim.counters();
         let bytes: usize = taken.iter().map(|frame| frame.head.len() + frame.rest.bytes() as usize).sum();
-        assert_eq!((taken.len(), bytes as u64), (frames, if frames == 0 { 0 } else { len }), "{len} B in {slots} slots");
+        assert_eq!(
+            (taken.len(), bytes as u64),
+            (frames, if frames == 0 { 0 } else { len }),
+            "{len} B in {slots} slots"
+        );
         assert_eq!(after.rx_invalid - before.rx_invalid, nonsense, "{len} B in {slots} slots");
     }
     assert_eq!((pools.mbufs.available(), pools.spills.available()), (64, 2), "no buffer is lost");

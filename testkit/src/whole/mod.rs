@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 use dataplane::ElasticThread;
 use netstack::{PoolSizes, Shared, StackConfig};
+use nic::{Cable, Queue};
 use units::{CoreId, FlowGroupId, Nanos};
-use wire::Seq;
 use wire::tcp::{Flags, Options, Segment};
+use wire::{Addr, Seq};
 
 use crate::engine::engine_config;
 use crate::packet::{self, Family};
 use crate::script::{Call, Check, Config, Dead, Kind, State};
 use crate::subject::{Heard, LOCAL_PORT, Make, Pace, REMOTE_PORT, Refusal, Subject};
-use cable::{Cable, OURS};
+use cable::OURS;
 use user::{End, User};
 
 /// The instant at which scripts begin.
@@ -95,9 +96,11 @@ impl Bench {
         self.thread.get_or_insert_with(|| elastic_thread(&self.config, self.family, &[]))
     }
 
-    fn with_cable<T>(&mut self, f: impl FnOnce(&mut Cable) -> T) -> T {
+    /// The stack's cable, and the address at its other end.
+    fn with_cable<T>(&mut self, f: impl FnOnce(&mut Cable, &Addr) -> T) -> T {
+        let (_, remote) = self.family.ends();
         let mut stack = self.thread().stack().expect("nobody else locks the stack");
-        f(stack.nic())
+        f(stack.nic(), &remote)
     }
 
     /// Turns until there is nothing to do at this instant.
@@ -109,7 +112,7 @@ impl Bench {
             let turn = thread.turn(now, || now, user);
             self.deadline = turn.deadline;
             self.listen_to_cable();
-            if turn.work == 0 && turn.deadline > now && self.with_cable(nic::Queue::before_sleep) {
+            if turn.work == 0 && turn.deadline > now && self.with_cable(|cable, _| cable.before_sleep()) {
                 return;
             }
         }
@@ -117,7 +120,7 @@ impl Bench {
     }
 
     fn listen_to_cable(&mut self) {
-        while let Some(bytes) = self.with_cable(Cable::take) {
+        while let Some(bytes) = self.with_cable(cable::take) {
             if let Some((port, heard)) = packet::parse(self.family, &bytes, self.now - BEGINNING) {
                 self.port = port;
                 self.sent.push_back(heard);
@@ -144,7 +147,7 @@ impl Bench {
             Segment { seq: Seq(1), ack: Seq(0), flags: Flags::SYN, wnd: 1, len: 0, opts: Options::NONE, ce: false };
         for n in 1..=BACKLOG {
             let packet = packet::emit(self.family, &syn, &[], REMOTE_PORT + n, LOCAL_PORT);
-            self.with_cable(|c| c.send(&packet));
+            self.with_cable(|cable, peer| cable::send(cable, peer, &packet));
         }
         self.turn();
     }
@@ -182,7 +185,7 @@ impl Subject for Bench {
 
     fn inject(&mut self, seg: &Segment, payload: &[u8]) {
         let packet = packet::emit(self.family, seg, payload, REMOTE_PORT, self.port);
-        self.with_cable(|c| c.send(&packet));
+        self.with_cable(|cable, peer| cable::send(cable, peer, &packet));
         self.turn();
     }
 
@@ -291,7 +294,7 @@ fn reason(dead: abi::Dead) -> Option<Dead> {
 
 /// One core with as little memory as scripts need, which listens on `ports`.
 fn elastic_thread(config: &Config, family: Family, ports: &[u16]) -> ElasticThread<Cable> {
-    let (local, remote) = family.ends();
+    let (local, _) = family.ends();
     let mut stack = StackConfig::new(OURS, local, if local.is_v4() { 24 } else { 64 });
     stack.tcp = engine_config(config);
     // The stack takes IPv6's longer header off by itself.
@@ -304,5 +307,5 @@ fn elastic_thread(config: &Config, family: Family, ports: &[u16]) -> ElasticThre
     // One flow group: the few SYNs that fill the backlog fill it for every flow.
     let shared = Shared::new(stack, 1, [7; 48], |_| FlowGroupId(0), |_| {}).expect("memory for a small stack");
     let mtu = config.mss + (family.header() + wire::tcp::HEADER) as u16;
-    ElasticThread::new(CoreId(0), Arc::new(shared), Cable::new(mtu, remote)).expect("memory for a small stack")
+    ElasticThread::new(CoreId(0), Arc::new(shared), Cable::new(mtu, OURS.0)).expect("memory for a small stack")
 }

@@ -88,7 +88,14 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
             serve(service, &opts, nic, mac, mtu, &line, control)
         }
         NicUri::Shm(path) => {
-            let config = shm::Config { queues: opts.threads, large: true, mac: wire::Mac::local(1), ..shm::Config::default() };
+            // As TAP's NIC has them; in force if the other end wants them, too.
+            let config = shm::Config {
+                queues: opts.threads,
+                trusted: true,
+                large: true,
+                mac: wire::Mac::local(1),
+                ..shm::Config::default()
+            };
             let listener = shm::Listener::bind(path, &config)?;
             control.note(0, &format!("waiting for the other end at {}", path.display()));
             // In short waits: a signal that comes just before one would not end it.

@@ -41,7 +41,13 @@ impl Client {
             Wire::Agents(agents) => Ok(Client::Elsewhere(Crew::join(agents, spec)?)),
             Wire::Shm { path, ours } => {
                 let mac = wire::Mac::local(2);
-                let config = shm::Config { queues: spec.threads as u16, large: true, mac, ..shm::Config::default() };
+                let config = shm::Config {
+                    queues: spec.threads as u16,
+                    trusted: true,
+                    large: true,
+                    mac,
+                    ..shm::Config::default()
+                };
                 let nic = ShmNic::connect(path, &config).with_context(|| {
                     format!(
                         "shm:{} (is `zygix serve {} --nic shm:...` at its other end?)",

@@ -205,13 +205,13 @@ impl Side {
     }
 }
 
-/// Starts the server, which waits for its other end before it says that it is ready, and meanwhile is that: one that wants super-frames
-/// if `large`.
-pub(super) fn meet(serving: &Serving, path: &Path, spin: bool, large: bool) -> Result<(Server, ShmNic)> {
+/// Starts the server, which waits for its other end before it says that it is ready, and meanwhile is that: one with a NIC's offloads,
+/// checksums and super-frames, if `offload`.
+pub(super) fn meet(serving: &Serving, path: &Path, spin: bool, offload: bool) -> Result<(Server, ShmNic)> {
     let given_up = Arc::new(AtomicBool::new(false));
     let other_end = {
         let (path, given_up) = (path.to_owned(), given_up.clone());
-        thread::spawn(move || connect(&path, large, &given_up))
+        thread::spawn(move || connect(&path, offload, &given_up))
     };
     let started = Server::ours("zygix", serving.app, &arguments(serving, path, spin));
     given_up.store(started.is_err(), Ordering::Relaxed);
@@ -220,8 +220,8 @@ pub(super) fn meet(serving: &Serving, path: &Path, spin: bool, large: bool) -> R
 }
 
 /// As soon as somebody listens there.
-fn connect(path: &Path, large: bool, given_up: &AtomicBool) -> io::Result<ShmNic> {
-    let config = shm::Config { large, mac: wire::Mac::local(2), ..shm::Config::default() };
+fn connect(path: &Path, offload: bool, given_up: &AtomicBool) -> io::Result<ShmNic> {
+    let config = shm::Config { trusted: offload, large: offload, mac: wire::Mac::local(2), ..shm::Config::default() };
     let until = Instant::now() + PATIENCE;
     loop {
         match ShmNic::connect(path, &config) {

@@ -246,9 +246,10 @@ mod tests {
     use super::*;
 
     /// A transfer between two dataplanes of this process.
-    fn over_a_wire(direction: Direction, bytes: u64) -> Moved {
+    fn over_a_wire(direction: Direction, bytes: u64, ring: u32, offload: bool) -> Moved {
         let link = Link(3);
-        let wire = |n| shm::Config { mac: Mac::local(n), ..shm::Config::default() };
+        let wire =
+            |n| shm::Config { mac: Mac::local(n), ring, trusted: offload, large: offload, ..shm::Config::default() };
         let (mut far, near) = shm::pair(&wire(1), &wire(2)).unwrap();
         let config = StackConfig {
             tcp: tcp::Config { mss: 1460, ..tcp::Config::default() },
@@ -278,8 +279,11 @@ mod tests {
     #[test]
     fn both_ends_are_ours_and_every_byte_is_accounted_for() {
         for direction in Direction::ALL {
-            let moved = over_a_wire(direction, 20_000_001);
-            assert_eq!((moved.bytes, moved.intact), (20_000_001, true), "{direction:?}");
+            // Super-frames, on a ring that holds plenty, and on one that is full after each.
+            for (ring, offload) in [(512, false), (512, true), (64, true)] {
+                let moved = over_a_wire(direction, 20_000_001, ring, offload);
+                assert_eq!((moved.bytes, moved.intact), (20_000_001, true), "{direction:?}, {ring}, {offload}");
+            }
         }
     }
 }

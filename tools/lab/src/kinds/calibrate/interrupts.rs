@@ -15,8 +15,11 @@ use crate::stats::median;
 
 /// The time from one interrupt to the next.
 const EVERY: Nanos = Nanos::from_micros(50);
-/// Interrupts at most.
+/// Interrupts that are measured at most.
 const MOST: usize = 20_000;
+/// Interrupts that are sent at most, once the time is over, until one was measured at both ends: on a busy machine most find a thread that is not
+/// running.
+const TRIES: usize = 100_000;
 /// The first so many find cold caches.
 const COLD: usize = 20;
 /// What takes longer was something else.
@@ -35,10 +38,10 @@ pub(super) struct Interrupts {
 /// The core is not ours; nothing came.
 pub(super) fn measure(cores: (usize, usize), meter: &Meter) -> Result<Interrupts> {
     let (tell, told) = mpsc::channel();
-    let over = AtomicBool::new(false);
+    let (over, measured) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut all = Interrupts::default();
     thread::scope(|scope| -> Result<()> {
-        let over = &over;
+        let (over, measured) = (&over, &measured);
         let computing = scope.spawn(move || -> Result<Vec<f64>> {
             sys::thread::pin(cores.1)?;
             let hits = Arc::new(AtomicU64::new(0));
@@ -47,12 +50,17 @@ pub(super) fn measure(cores: (usize, usize), meter: &Meter) -> Result<Interrupts
                 counted.fetch_add(1, Relaxed);
             }))?;
             let _ = tell.send(receiver.line());
-            Ok(compute(&hits, over))
+            Ok(compute(&hits, over, measured))
         });
         // An error of the other thread closes the channel.
         if let Ok(line) = told.recv() {
             let mut next = clock::now() + EVERY;
-            while all.send.len() < MOST && meter.goes_on(all.send.len().saturating_sub(4 * COLD)) {
+            for tries in 0.. {
+                let lacks = all.send.is_empty() || !measured.load(Relaxed);
+                let enough = all.send.len() >= MOST || meter.is_over();
+                if enough && (!lacks || tries >= TRIES) || sys::stop::requested() {
+                    break;
+                }
                 while clock::now() < next {}
                 let before = clock::now();
                 let sent = line.raise();
@@ -60,8 +68,6 @@ pub(super) fn measure(cores: (usize, usize), meter: &Meter) -> Result<Interrupts
                 next = clock::now() + EVERY;
                 if sent && took < TOO_LONG {
                     all.send.push(took.0 as f64);
-                } else if sys::stop::requested() || meter.is_over() {
-                    break;
                 }
             }
         }
@@ -79,8 +85,8 @@ pub(super) fn measure(cores: (usize, usize), meter: &Meter) -> Result<Interrupts
 }
 
 /// Computes, reading the clock all the time, until it is over; returns for each interrupt how much longer than usual it took from one reading to the
-/// next.
-fn compute(hits: &AtomicU64, over: &AtomicBool) -> Vec<f64> {
+/// next. Says so when there is a first one.
+fn compute(hits: &AtomicU64, over: &AtomicBool, measured: &AtomicBool) -> Vec<f64> {
     let (mut lost, mut usual) = (Vec::with_capacity(MOST), Vec::with_capacity(1024));
     let (mut last, mut seen) = (clock::now(), 0);
     while !over.load(Relaxed) {
@@ -98,6 +104,7 @@ fn compute(hits: &AtomicU64, over: &AtomicBool) -> Vec<f64> {
         let gap = (now - last).max(after - now);
         if hit == seen + 1 && gap < TOO_LONG && lost.len() < MOST {
             lost.push(gap.0 as f64);
+            measured.store(true, Relaxed);
         }
         (seen, last) = (hit, clock::now());
     }

@@ -2,17 +2,16 @@
 #![allow(dead_code, reason = "each file of tests uses its part")]
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use abi::{Cookie, Dead, Handle, Syscall};
 use mem::{MbufQueue, Pool, Room};
 use netstack::{Batch, Pending, Shared, Stack, StackConfig};
+use nic::Cable;
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::checksum::Sum;
 use wire::tcp::{Flags, Header, Options, SackBlocks};
 use wire::{Ipv4Addr, Mac, Seq, arp, ethernet, ipv4, tcp};
-
-use crate::common::{Plug, Wire};
 
 pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 pub(crate) const MAC: Mac = Mac::local(1);
@@ -142,8 +141,7 @@ impl Client {
 }
 
 pub(crate) struct World {
-    pub(crate) stack: Stack<Plug>,
-    pub(crate) wire: Arc<Mutex<Wire>>,
+    pub(crate) stack: Stack<Cable>,
     pub(crate) arena: Pool,
     batch: Batch,
     pub(crate) now: Nanos,
@@ -161,10 +159,8 @@ impl World {
         let tcp_ports = vec![ECHO, CLOSES, SOURCE, FAREWELL, DEAF, WHOLES];
         let config = limit(StackConfig { tcp_ports, max_conns: 4096, ..StackConfig::new(MAC, OURS, 16) });
         let shared = Arc::new(Shared::new(config, 1, [3; 48], |_| FlowGroupId(5), |_| {}).unwrap());
-        let wire = Arc::new(Mutex::new(Wire::default()));
         let mut w = World {
-            stack: Stack::new(CoreId(0), shared, Plug::new(wire.clone(), MAC)).unwrap(),
-            wire,
+            stack: Stack::new(CoreId(0), shared, Cable::new(1500, MAC.0)).unwrap(),
             arena: Pool::new(Room::Exchange, 4096, 2048).unwrap(),
             batch: Batch::new(64),
             now: Nanos::from_secs(1),
@@ -181,7 +177,7 @@ impl World {
     }
 
     pub(crate) fn give(&mut self, frame: Vec<u8>) {
-        self.wire.lock().unwrap().to_stack.push_back(frame);
+        self.stack.nic().to_stack.push_back(frame);
     }
 
     pub(crate) fn hear(&mut self, say: &Say) {
@@ -200,10 +196,10 @@ impl World {
             self.stack.complete(self.now, &mut self.batch);
             self.batch.clear();
             self.stack.egress(self.now, &mut self.arena);
-            let sent: Vec<_> = self.wire.lock().unwrap().from_stack.drain(..).collect();
+            let sent: Vec<_> = self.stack.nic().from_stack.drain(..).collect();
             let before = all.len();
             all.extend(sent.iter().filter_map(|frame| self.read(frame)));
-            let waits = !self.wire.lock().unwrap().to_stack.is_empty() || self.stack.ready() > 0;
+            let waits = !self.stack.nic().to_stack.is_empty() || self.stack.ready() > 0;
             if !waits && all.len() == before {
                 break;
             }
