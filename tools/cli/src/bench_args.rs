@@ -219,6 +219,10 @@ pub(crate) struct Bulk {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = bulk_part)]
     parts: Vec<bulk::Part>,
 
+    /// Of the links with faults, only some: none, loss, reordering, duplication, corruption, far-loss, all, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = fault)]
+    faults: Vec<&'static str>,
+
     /// Short for --parts fairness,dctcp
     #[arg(long, conflicts_with = "parts")]
     fairness: bool,
@@ -236,7 +240,7 @@ impl Bulk {
             (false, true) => bulk::Part::ALL.to_vec(),
             (false, false) => self.parts.clone(),
         };
-        bulk::Wanted { bytes: self.bytes.0 as u64, parts, congestion: self.congestion }
+        bulk::Wanted { bytes: self.bytes.0 as u64, parts, faults: self.faults.clone(), congestion: self.congestion }
     }
 }
 
@@ -293,6 +297,11 @@ fn part(text: &str) -> Result<sched::Part, String> {
 fn bulk_part(text: &str) -> Result<bulk::Part, String> {
     let named = bulk::Part::ALL.into_iter().find(|p| p.name() == text);
     named.ok_or_else(|| format!("choose from {}", bulk::Part::ALL.map(bulk::Part::name).join(", ")))
+}
+
+fn fault(text: &str) -> Result<&'static str, String> {
+    let named = bulk::faults().into_iter().find(|name| *name == text);
+    named.ok_or_else(|| format!("choose from {}", bulk::faults().join(", ")))
 }
 
 fn congestion(text: &str) -> Result<bulk::Congestion, String> {
@@ -369,8 +378,9 @@ mod tests {
         let some = wanted("--bytes 4m --parts wires --congestion reno").unwrap();
         assert_eq!((some.bytes, some.parts), (4 << 20, vec![bulk::Part::Wires]));
         assert_eq!(some.congestion, Some(bulk::Congestion::Reno));
+        assert_eq!(wanted("--faults loss,far-loss").unwrap().faults, ["loss", "far-loss"]);
         assert_eq!(wanted("--fairness").unwrap().parts, [bulk::Part::Fairness, bulk::Part::Dctcp]);
-        for bad in ["--bytes 0", "--parts all", "--fairness --parts wires", "--congestion bbr"] {
+        for bad in ["--bytes 0", "--parts all", "--fairness --parts wires", "--congestion bbr", "--faults rain"] {
             assert!(wanted(bad).is_err(), "{bad}");
         }
     }

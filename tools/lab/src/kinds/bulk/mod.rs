@@ -87,6 +87,8 @@ pub struct Wanted {
     pub bytes: u64,
     /// What is measured.
     pub parts: Vec<Part>,
+    /// Of the links with faults, these ([`faults`]); none: all.
+    pub faults: Vec<&'static str>,
     /// Of both stacks; by default CUBIC if this Zygix can be told to, else what it does on its own.
     pub congestion: Option<Congestion>,
 }
@@ -94,7 +96,7 @@ pub struct Wanted {
 impl Default for Wanted {
     /// Everything, a gigabyte at a time.
     fn default() -> Wanted {
-        Wanted { bytes: 1 << 30, parts: Part::ALL.to_vec(), congestion: None }
+        Wanted { bytes: 1 << 30, parts: Part::ALL.to_vec(), faults: Vec::new(), congestion: None }
     }
 }
 
@@ -189,6 +191,7 @@ struct Setting {
     options: Vec<String>,
     bounds: Bounds,
     rounds: u32,
+    impairments: Vec<rows::Bad>,
 }
 
 impl Setting {
@@ -202,8 +205,15 @@ impl Setting {
         } else {
             Bounds { bytes: wanted.bytes, span: asked.point }
         };
-        Setting { able, congestion, options, bounds, rounds: extent.rounds(asked) }
+        let wants = |bad: &rows::Bad| wanted.faults.is_empty() || wanted.faults.contains(&bad.key);
+        let impairments = rows::impairments().into_iter().filter(wants).collect();
+        Setting { able, congestion, options, bounds, rounds: extent.rounds(asked), impairments }
     }
+}
+
+/// What the links with faults are called.
+pub fn faults() -> Vec<&'static str> {
+    rows::impairments().iter().map(|bad| bad.key).collect()
 }
 
 /// The most that the bench takes.

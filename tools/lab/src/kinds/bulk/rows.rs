@@ -23,28 +23,31 @@ const FIRST_LINK: u8 = 50;
 /// One way of one wire.
 const LATENCY: Nanos = Nanos::from_millis(5);
 
-/// A link with faults, both ways, by name.
-pub(super) fn impairments() -> Vec<(&'static str, Faults)> {
+/// A link with faults, both ways.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bad {
+    /// What it is called on the command line.
+    pub(super) key: &'static str,
+    /// What it is called in the rows.
+    pub(super) name: &'static str,
+    pub(super) faults: Faults,
+}
+
+/// All that are measured.
+pub(super) fn impairments() -> Vec<Bad> {
     let none = Faults::default();
     let late = Faults { late: 0.02, delay: Nanos::from_millis(2), ..none };
+    let bad = |key, name, faults| Bad { key, name, faults };
+    let all =
+        Faults { loss: 0.01, duplicate: 0.01, corrupt: 0.005, latency: LATENCY, jitter: Nanos::from_millis(1), ..late };
     vec![
-        ("none", none),
-        ("1 % loss", Faults { loss: 0.01, ..none }),
-        ("2 % reordering", Faults { behind: 3, delay: Nanos::from_millis(1), ..late }),
-        ("1 % duplication", Faults { duplicate: 0.01, ..none }),
-        ("0.5 % corruption", Faults { corrupt: 0.005, ..none }),
-        ("1 % loss, 10 ms", Faults { loss: 0.01, latency: LATENCY, ..none }),
-        (
-            "all, 5 ms each way and jitter",
-            Faults {
-                loss: 0.01,
-                duplicate: 0.01,
-                corrupt: 0.005,
-                latency: LATENCY,
-                jitter: Nanos::from_millis(1),
-                ..late
-            },
-        ),
+        bad("none", "none", none),
+        bad("loss", "1 % loss", Faults { loss: 0.01, ..none }),
+        bad("reordering", "2 % reordering", Faults { behind: 3, delay: Nanos::from_millis(1), ..late }),
+        bad("duplication", "1 % duplication", Faults { duplicate: 0.01, ..none }),
+        bad("corruption", "0.5 % corruption", Faults { corrupt: 0.005, ..none }),
+        bad("far-loss", "1 % loss, 10 ms", Faults { loss: 0.01, latency: LATENCY, ..none }),
+        bad("all", "all, 5 ms each way and jitter", all),
     ]
 }
 
@@ -133,7 +136,7 @@ pub(super) fn counterpart<'a>(rows: &'a [Row], row: &Row) -> Option<&'a Row> {
 
 /// The most that a part takes.
 pub(super) fn takes(setting: &Setting, part: Part) -> Nanos {
-    let transfers = if part == Part::Wires { 6 } else { impairments().len() * 4 };
+    let transfers = if part == Part::Wires { 6 } else { setting.impairments.len() * 4 };
     Nanos(each(setting).0 * transfers as u64 * u64::from(setting.rounds))
 }
 
@@ -212,8 +215,8 @@ fn over_shm(lab: &Lab, setting: &Setting, direction: Direction) -> Result<Moved>
 pub(super) fn impaired(lab: &mut Lab, setting: &Setting, rows: &mut Vec<Row>) -> Result<()> {
     let course = Course::build(lab, setting.congestion, &setting.options)?;
     let first = rows.len();
-    let all = impairments();
-    for (name, _) in &all {
+    let all = &setting.impairments;
+    for Bad { name, .. } in all {
         for direction in Direction::ALL {
             rows.extend([Who::Zygix, Who::Linux].map(|who| Row::new("link", name, direction, who)));
         }
@@ -223,7 +226,7 @@ pub(super) fn impaired(lab: &mut Lab, setting: &Setting, rows: &mut Vec<Row>) ->
             let row = &mut rows[first + i];
             lab.progress.say(&format!("{} {} {}", row.who.name(), row.impairment, row.direction.name()));
             // Both stacks meet the same dice, other ones in each round.
-            course.set([all[i / 4].1; 2], u64::from(round) + 1);
+            course.set([all[i / 4].faults; 2], u64::from(round) + 1);
             row.add(over_sockets(lab, course::place(row.who, row.direction), row.direction, setting))?;
         }
     }
