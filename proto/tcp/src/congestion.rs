@@ -79,7 +79,9 @@ impl Tcb {
         let smss = u32::from(self.smss);
         if let Control::Cubic(cubic) = &mut self.control {
             let rtt = Nanos::from_micros(u64::from(self.srtt8 >> 3));
-            self.cwnd = cubic.grow(now + rtt, self.cwnd, smss, acked, &mut self.credit).min(CWND_MAX);
+            // RFC 9438 section 4.3, cwnd_prior: what ssthresh was 0.7 of.
+            let prior = self.ssthresh.saturating_mul(10) / 7;
+            self.cwnd = cubic.grow(now + rtt, self.cwnd, smss, acked, prior, &mut self.credit).min(CWND_MAX);
             return;
         }
         // RFC 5681 section 3.1, in bytes acknowledged (RFC 3465): no division.
@@ -90,9 +92,19 @@ impl Tcb {
         }
     }
 
+    /// FlightSize before a reduction: of what was in flight when the sender last sent.
+    ///
+    /// ACKs come in batches, and nothing is sent between those of one batch. By the time that one of them reports a loss, those before
+    /// it have emptied the network of what the sender would have put in their place; what is left in flight says how late in the
+    /// batch the loss was found, not what the path carried. A sender that cwnd holds back had cwnd in flight. RFC 9438 section 4.6
+    /// allows cwnd where it does not grow while it is not used ([`Tcb::grow`]); limited transmit does not count (RFC 5681 section 3.2).
+    pub(crate) fn flight_before(&self, flight: u32) -> u32 {
+        if self.has(Bits::LIMITED) && self.cwnd <= self.snd_wnd_max { self.cwnd } else { flight.min(self.cwnd) }
+    }
+
     /// ssthresh after a loss with `flight` outstanding (RFC 5681 equation (4); RFC 9438 section 4.6).
     pub(crate) fn reduced_for_loss(&mut self, flight: u32) -> u32 {
-        let smss = u32::from(self.smss);
+        let (smss, flight) = (u32::from(self.smss), self.flight_before(flight));
         self.credit = 0;
         match &mut self.control {
             Control::Cubic(cubic) => cubic.loss(self.cwnd, flight, smss),
@@ -113,7 +125,7 @@ impl Tcb {
         let smss = u32::from(self.smss);
         self.ssthresh = match &mut self.control {
             Control::Dctcp(dctcp) => dctcp.reduced(self.cwnd).max(2 * smss),
-            _ => self.reduced_for_loss(flight.min(cwnd)),
+            _ => self.reduced_for_loss(flight),
         };
         self.cwnd = self.cwnd.min(self.ssthresh);
         self.credit = 0;

@@ -21,16 +21,15 @@ const FAR_MS: i64 = 1 << 20;
 impl Cubic {
     pub(crate) const NEW: Cubic = Cubic { w_max: 0, w_est: 0, epoch_ms: 0, k_ms: 0 };
 
-    /// The window after `acked` bytes in congestion avoidance; `at` is a round trip from now. `credit` counts bytes towards the
-    /// next step of W_est.
-    pub(crate) fn grow(&mut self, at: Nanos, cwnd: u32, smss: u32, acked: u32, credit: &mut u32) -> u32 {
+    /// The window after `acked` bytes in congestion avoidance; `at` is a round trip from now. `prior` is the window before the last
+    /// reduction; `credit` counts bytes towards the next step of W_est.
+    pub(crate) fn grow(&mut self, at: Nanos, cwnd: u32, smss: u32, acked: u32, prior: u32, credit: &mut u32) -> u32 {
         let ms = (at.millis() as u32).max(1);
         if self.epoch_ms == 0 {
             self.begin(ms, cwnd, smss);
         }
-        // Section 4.3: alpha = 3 * (1 - 0.7) / (1 + 0.7) = 9 / 17 until W_est reaches W_max, 1 from then on.
-        *credit =
-            credit.saturating_add(if self.w_est < self.w_max { acked / 17 * 9 + acked % 17 * 9 / 17 } else { acked });
+        // Section 4.3: alpha = 3 * (1 - 0.7) / (1 + 0.7) = 9 / 17 until W_est reaches cwnd_prior, 1 from then on. W_max may be less.
+        *credit = credit.saturating_add(if self.w_est < prior { acked / 17 * 9 + acked % 17 * 9 / 17 } else { acked });
         if *credit >= cwnd {
             *credit -= cwnd;
             self.w_est = self.w_est.saturating_add(smss);
@@ -141,7 +140,7 @@ mod tests {
         let mut cwnd = 14_000;
         for _ in 0..14 * 17 {
             // All at one instant: time gives nothing.
-            cwnd = cubic.grow(Nanos::from_millis(5), cwnd, 1000, 1000, &mut credit);
+            cwnd = cubic.grow(Nanos::from_millis(5), cwnd, 1000, 1000, 20_000, &mut credit);
         }
         assert!((20_000..=23_000).contains(&cwnd), "9 segments in 17 round trips or less: {cwnd}");
     }
@@ -154,7 +153,7 @@ mod tests {
         let mut at = Vec::new();
         for round in 1..120u64 {
             for _ in 0..cwnd / 1000 {
-                cwnd = cubic.grow(Nanos::from_millis(1 + round * 200), cwnd, 1000, 1000, &mut credit);
+                cwnd = cubic.grow(Nanos::from_millis(1 + round * 200), cwnd, 1000, 1000, 1_000_000, &mut credit);
             }
             at.push(cwnd);
         }

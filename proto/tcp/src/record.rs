@@ -89,10 +89,12 @@ pub(crate) struct Undo {
     pub(crate) cwnd: u32,
     pub(crate) ssthresh: u32,
     pub(crate) control: Control,
-    /// snd.una when the repair began.
-    pub(crate) una: Seq,
-    /// Segments sent again that the peer has not reported as duplicates.
-    pub(crate) doubtful: u32,
+    /// All that was sent again lies between these.
+    pub(crate) from: Seq,
+    pub(crate) to: Seq,
+    /// Segments sent again that the peer has not reported as duplicates, and those that no ACK has shown to be needless.
+    pub(crate) unreported: u16,
+    pub(crate) doubtful: u16,
     /// Whether anything was sent again, and our timestamp then.
     pub(crate) again_at: Option<u32>,
 }

@@ -145,9 +145,12 @@ impl Tcb {
         let in_network = self.pipe();
         let (lost, next) = self.detect_loss(now);
         if lost && self.phase == Phase::Open {
+            // RecoverFS. What earlier ACKs of the batch delivered, and nothing was sent for, counts as delivered in this recovery.
+            let now_out = in_network.saturating_add(delivered);
+            let flight = self.flight_before(now_out).max(now_out);
             self.enter_recovery();
             if let Some(record) = self.record.as_deref_mut() {
-                record.prr = Prr { delivered: 0, out: 0, flight: in_network.saturating_add(delivered) };
+                record.prr = Prr { delivered: flight - now_out, out: 0, flight };
             }
         }
         if self.phase == Phase::Recovery {
@@ -258,25 +261,34 @@ impl Tcb {
     fn remember(&mut self) {
         let (cwnd, ssthresh, control, una) = (self.cwnd, self.ssthresh, self.control, self.snd_una);
         if let Some(record) = self.record.as_deref_mut() {
-            record.undo = Some(Undo { cwnd, ssthresh, control, una, doubtful: 0, again_at: None });
+            record.undo =
+                Some(Undo { cwnd, ssthresh, control, from: una, to: una, unreported: 0, doubtful: 0, again_at: None });
         }
     }
 
-    /// Whether an ACK shows that nothing was lost: it echoes a timestamp from before anything was sent again (RFC 3522), or the peer
-    /// has reported all of that as duplicates (RFC 3708).
+    /// Whether an ACK shows that nothing was lost. With SACK, all that was sent again must have been needless: each of it is acknowledged by
+    /// an ACK of an earlier transmission (RFC 3522, by the timestamp that it echoes), or each of it is reported as a duplicate (RFC 3708). One
+    /// that was only late says nothing of the others. Without SACK, an ACK that advances is of the first segment sent again.
     pub(crate) fn is_undone(&mut self, seg: &Segment, told: &Told, acked: u32) -> bool {
         let echo = seg.opts.timestamps.filter(|_| self.has(Bits::TS)).map(|ts| ts.ecr);
-        let (repairing, smss) = (self.phase != Phase::Open, u32::from(self.smss));
+        let (repairing, selective, smss) = (self.phase != Phase::Open, self.selective(), u32::from(self.smss));
         let Some(undo) = self.record.as_deref_mut().and_then(|r| r.undo.as_mut()) else { return false };
         let Some(again_at) = undo.again_at else { return false };
-        let earlier = echo.is_some_and(|ecr| (ecr.wrapping_sub(again_at) as i32) < 0);
-        if repairing && acked > 0 && earlier {
-            return true;
+        if !selective {
+            return repairing && acked > 0 && echo.is_some_and(|ecr| (ecr.wrapping_sub(again_at) as i32) < 0);
         }
-        if let Some((left, right)) = told.dsack.filter(|(left, _)| left.ge(undo.una)) {
+        if told.needless > 0 {
+            undo.doubtful = undo.doubtful.saturating_sub(told.needless);
+            if undo.doubtful == 0 {
+                return true;
+            }
+        }
+        // What the network has doubled is a duplicate, too: only what was sent again counts.
+        let again = |left: Seq, right: Seq| left.ge(undo.from) && right.le(undo.to);
+        if let Some((left, right)) = told.dsack.filter(|(left, right)| again(*left, *right)) {
             let segments = right.since(left).div_ceil(smss.max(1));
-            undo.doubtful = undo.doubtful.saturating_sub(segments);
-            return undo.doubtful == 0;
+            undo.unreported = undo.unreported.saturating_sub(u16::try_from(segments).unwrap_or(u16::MAX));
+            return undo.unreported == 0;
         }
         false
     }
@@ -345,8 +357,11 @@ impl Tcb {
         }
         record.prr.out = record.prr.out.saturating_add(to.since(from));
         if let Some(undo) = record.undo.as_mut() {
-            undo.doubtful = undo.doubtful.saturating_add(1);
+            let first = undo.again_at.is_none();
             undo.again_at.get_or_insert(clock);
+            (undo.from, undo.to) = if first { (from, to) } else { (undo.from.min(from), undo.to.max(to)) };
+            undo.unreported = undo.unreported.saturating_add(1);
+            undo.doubtful = undo.doubtful.saturating_add(1);
         }
     }
 

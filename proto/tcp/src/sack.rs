@@ -118,6 +118,8 @@ pub(crate) struct Told {
     pub(crate) news: bool,
     /// Something arrived that was sent once only, before `recover`.
     pub(crate) original: bool,
+    /// Segments that were sent again, and that this is no ACK of: an earlier transmission has arrived (RFC 3522).
+    pub(crate) needless: u16,
     /// What the peer has received twice (RFC 2883).
     pub(crate) dsack: Option<(Seq, Seq)>,
 }
@@ -132,7 +134,7 @@ impl Tcb {
     /// Takes in what an acceptable ACK says (RFC 6675 section 5 "Update ()"; RFC 8985 section 6.2 steps 1 to 3). snd.una is still where it
     /// was. Bounded by the blocks, of which there are four, and the pieces.
     pub(crate) fn read_blocks(&mut self, now: Nanos, seg: &Segment) -> Told {
-        let (una, nxt, recover) = (self.snd_una, self.snd_nxt, self.recover);
+        let (una, nxt, recover, smss) = (self.snd_una, self.snd_nxt, self.recover, u32::from(self.smss).max(1));
         let mut told = Told { dsack: dsack(seg), ..Told::default() };
         let echo = seg.opts.timestamps.filter(|_| self.has(Bits::TS)).map(|ts| ts.ecr);
         let (clock, least) = (self.ts_now(now), Nanos::from_micros(u64::from(self.min_rtt_us)));
@@ -144,9 +146,16 @@ impl Tcb {
             told.original |= !piece.fate.is_again() && from.lt(recover);
             let age = Tick::of(now).since(piece.last);
             // RFC 8985 section 6.2 step 2: an ACK that may be of an earlier transmission tells nothing of the last.
-            let sent_at = clock.wrapping_sub(age.millis() as u32);
-            let earlier = echo.is_some_and(|ecr| (ecr.wrapping_sub(sent_at) as i32) < 0) || age < least;
-            if !(piece.fate.is_again() && earlier) {
+            let since = |ms: u64| clock.wrapping_sub(u32::try_from(ms).unwrap_or(u32::MAX));
+            let before = |at: u32| echo.is_some_and(|ecr| (ecr.wrapping_sub(at) as i32) < 0);
+            // Our clock shows whole milliseconds, a piece's age is short of the truth by a tick: what is to be a proof of an earlier
+            // transmission must be older than that, too.
+            if piece.fate.is_again() && before(since((age + Nanos(2048)).millis() + 1)) {
+                let segments = to.since(from).div_ceil(smss);
+                told.needless = told.needless.saturating_add(u16::try_from(segments).unwrap_or(u16::MAX));
+            }
+            let older = before(since(age.millis()));
+            if !(piece.fate.is_again() && (older || age < least)) {
                 reordered |= rack.delivered(now, from, to, &piece);
             }
         };

@@ -80,9 +80,7 @@ impl Tcb {
     #[cold]
     fn send_limited(&mut self, now: Nanos, window: u32) -> u32 {
         self.set(Bits::WANT);
-        if self.cwnd_room() < self.snd_wnd.saturating_sub(self.flight()) {
-            self.set(Bits::LIMITED);
-        }
+        self.note_limit();
         let smss = u32::from(self.smss);
         let grant = if window >= smss {
             window - window % smss
@@ -96,6 +94,27 @@ impl Tcb {
             self.arm_persist(now + self.rto());
         }
         grant
+    }
+
+    /// The user has more to send than [`Tcb::send_window`] says, or than is worth a segment of it, and waits. As a [`Tcb::send`] that is refused: the engine
+    /// watches a closed window, and knows that it is the congestion window that holds the sender back, if it is.
+    pub fn send_later(&mut self, now: Nanos) {
+        if !self.state.can_send() || self.has(Bits::FIN) {
+            return;
+        }
+        if self.send_window() == 0 {
+            let refused = self.send_limited(now, 0);
+            debug_assert_eq!(refused, 0, "a shut window admits nothing");
+        } else {
+            self.note_limit();
+        }
+    }
+
+    /// RFC 7661 section 4.1: whether the congestion window is what limits the sender.
+    fn note_limit(&mut self) {
+        if self.cwnd_room() < self.snd_wnd.saturating_sub(self.flight()) {
+            self.set(Bits::LIMITED);
+        }
     }
 
     /// RFC 9293 section 3.8.6.2.1 (1) and (3): a full segment, or half of the largest window that the peer ever offered.

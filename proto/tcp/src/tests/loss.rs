@@ -104,8 +104,8 @@ fn sack_repairs_all_holes_in_one_round_trip() {
     assert_eq!(said(&mut tcb, T0, &cfg), ["data 2000+1000 again", "data 4000+1000 again"]);
     let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(0), &[(5000, 10000), (3000, 4000), (1000, 2000)]));
     assert_eq!(said(&mut tcb, T0, &cfg), [""; 0]);
-    let _ = arrive(&mut tcb, T0, &cfg, sacking(ack(4), &[(5000, 10000)]));
-    let _ = arrive(&mut tcb, T0, &cfg, ack(10));
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, sacking(ack(4), &[(5000, 10000)]));
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, ack(10));
     assert_eq!((tcb.cwnd(), tcb.unacked()), (5000, 0));
 }
 
@@ -435,4 +435,113 @@ fn a_spurious_timeout_is_undone() {
     let _ = tcb.segment_arrives(now, &cfg, &ack(2), true, &mut pool);
     assert_eq!((tcb.cwnd(), tcb.ssthresh()), (cwnd, ssthresh));
     assert!(said(&mut tcb, now, &cfg).iter().all(|s| !s.contains("again")));
+}
+
+/// ACKs come in batches, and nothing is sent between those of one. The reduction goes by what was in flight before the batch, and what the
+/// batch delivered before the loss was found is replaced (RFC 5681 section 3.1: FlightSize; RFC 9937: in proportion to what was delivered).
+#[test]
+fn a_batch_of_acks_does_not_deepen_the_reduction() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    tcb.ssthresh = 10_000;
+    assert_eq!(tcb.send(T0, 30_000), 0, "cwnd holds the sender back");
+    let now = T0 + ms(10);
+    for i in 1..=6 {
+        let _ = arrive(&mut tcb, now, &cfg, ack(i));
+    }
+    let _ = arrive(&mut tcb, now, &cfg, sacking(ack(6), &[(7000, 10_000)]));
+    assert_eq!(tcb.ssthresh(), 5000, "half of the 10 in flight, not of the 4 that the batch has left");
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 6000+1000 again"]);
+    assert_eq!(tcb.send(now, 30_000), 4000);
+    assert_eq!(said(&mut tcb, now, &cfg).len(), 4, "ssthresh is in the network at once");
+}
+
+/// RFC 5681 section 3.2 step 2: what limited transmit has sent is not of the window that is reduced.
+#[test]
+fn limited_transmit_does_not_soften_the_reduction() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    for i in 1..=2 {
+        assert_eq!(tcb.send(T0, 30_000), if i == 1 { 0 } else { 1000 });
+        let _ = arrive(&mut tcb, T0 + ms(10), &cfg, sacking(ack(0), &[(1000, 1000 + 1000 * i)]));
+        sent(&mut tcb, T0 + ms(10), &cfg);
+    }
+    assert_eq!(tcb.send(T0, 30_000), 1000);
+    sent(&mut tcb, T0 + ms(10), &cfg);
+    assert_eq!(tcb.flight(), 12_000);
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, sacking(ack(0), &[(1000, 4000)]));
+    assert_eq!(tcb.ssthresh(), 5000);
+}
+
+/// Two segments are sent again, one of which was only late: the ACK that it causes at last echoes its first transmission (RFC 3522), but the
+/// other was lost, and the reduction stands.
+#[test]
+fn one_that_was_only_late_does_not_excuse_another_that_was_lost() {
+    let cfg = Config { timestamps: true, mss: 1012, ..with_sack() };
+    let mut tcb = in_flight(&cfg, 10);
+    let first = tcb.ts_now(T0);
+    let at = |n: u64, seg: Segment, ecr: u32| (T0 + ms(n), with_ts(seg, 5000 + n as u32, ecr));
+    let (now, told) = at(10, sacking(ack(0), &[(6000, 10_000), (1000, 5000)]), first);
+    let _ = arrive(&mut tcb, now, &cfg, told);
+    assert_eq!(said(&mut tcb, now, &cfg), ["data 0+1000 again", "data 5000+1000 again"]);
+    let (now, late) = at(13, sacking(ack(5), &[(6000, 10_000)]), first);
+    let _ = arrive(&mut tcb, now, &cfg, late);
+    assert_eq!((tcb.phase, tcb.ssthresh()), (crate::Phase::Recovery, 5000));
+    let (now, repaired) = at(20, ack(10), first + 10);
+    let _ = arrive(&mut tcb, now, &cfg, repaired);
+    assert_eq!(tcb.cwnd(), 5000);
+}
+
+/// The network doubles a segment that nobody sent again: its report (RFC 2883) does not take a reduction back.
+#[test]
+fn what_the_network_doubles_does_not_undo_a_reduction() {
+    let cfg = with_sack();
+    let mut tcb = in_flight(&cfg, 10);
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, sacking(ack(0), &[(1000, 10_000)]));
+    assert_eq!(said(&mut tcb, T0 + ms(10), &cfg), ["data 0+1000 again"]);
+    let _ = arrive(&mut tcb, T0 + ms(11), &cfg, sacking(ack(0), &[(3000, 4000), (1000, 10_000)]));
+    assert_eq!(tcb.phase, crate::Phase::Recovery);
+    let _ = arrive(&mut tcb, T0 + ms(20), &cfg, ack(10));
+    let _ = arrive(&mut tcb, T0 + ms(21), &cfg, sacking(ack(10), &[(4000, 5000)]));
+    assert_eq!(tcb.cwnd(), 5000);
+}
+
+/// A user that may not send half a segment, and waits, is held back by cwnd all the same: the window grows on every ACK of a batch, also on
+/// those that find less than half of it in flight.
+#[test]
+fn a_user_that_waits_with_half_a_segment_of_room_is_limited_by_cwnd() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    (tcb.cwnd, tcb.ssthresh) = (10_500, 10_000);
+    assert_eq!(tcb.send_window(), 500);
+    tcb.send_later(T0);
+    for i in 1..=10 {
+        let _ = arrive(&mut tcb, T0 + ms(10), &cfg, ack(i));
+    }
+    assert_eq!(tcb.credit, 10_000, "RFC 5681 section 3.1: all that was acknowledged counts");
+    // A peer's window that holds the sender back is no reason to grow (RFC 7661).
+    let mut tcb = in_flight(&cfg, 10);
+    tcb.cwnd = 70_000;
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, Segment { wnd: 9500, ..ack(1) });
+    assert_eq!((tcb.send_window(), tcb.cwnd()), (500, 70_000));
+    tcb.send_later(T0 + ms(10));
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, Segment { wnd: 9500, ..ack(2) });
+    assert_eq!(tcb.cwnd(), 70_000);
+}
+
+/// The clock of the timestamps shows whole milliseconds. At whichever fraction of one a lost segment is sent again and acknowledged, the ACK of
+/// its repair is not taken for one of the first transmission.
+#[test]
+fn the_ack_of_a_repair_is_never_taken_for_an_earlier_one() {
+    let cfg = Config { timestamps: true, mss: 1012, ..with_sack() };
+    for phase in 0..40u64 {
+        let mut tcb = in_flight(&cfg, 10);
+        let (sent_at, back_at) = (T0 + ms(10) + Nanos(phase * 25_000), T0 + ms(20) + Nanos(phase * 65_000));
+        let told = with_ts(sacking(ack(0), &[(1000, 10_000)]), 5010, tcb.ts_now(T0));
+        let _ = arrive(&mut tcb, sent_at, &cfg, told);
+        assert_eq!(said(&mut tcb, sent_at, &cfg), ["data 0+1000 again"]);
+        let repaired = with_ts(ack(10), 5020, tcb.ts_now(sent_at));
+        let _ = arrive(&mut tcb, back_at, &cfg, repaired);
+        assert_eq!((tcb.cwnd(), tcb.ssthresh()), (5000, 5000), "{phase}");
+    }
 }

@@ -317,17 +317,18 @@ fn goodput(cfg: &Config, wire: Wire, seed: u64) -> u64 {
     BYTES as u64 * 8 * 1_000_000 / (pair.now - start).micros()
 }
 
-/// 1 % of the packets is lost, a round trip takes 10 ms: with SACK a sender gets at least half of what a Reno that never waits for a
-/// timeout would (Mathis et al.: 1.22 segments * sqrt(1 / p) per round trip, 14.1 Mb/s here).
+/// 1 % of the packets is lost, a round trip takes 10 ms. A Reno that never waits for a timeout gets 1.22 segments * sqrt(1 / p) per round
+/// trip (Mathis et al.), 14.1 Mb/s here, and CUBIC no less (RFC 9438 section 4.3); a recovery takes a round trip of every twelve or so. All
+/// data and all ACKs of a round trip arrive at one instant here, in a batch.
 #[test]
 fn goodput_does_not_collapse_under_loss() {
     let wire = Wire { delay: Nanos::from_millis(5), loss: 1, ..Wire::GOOD };
     for (congestion, name) in Congestion::ALL {
         let cfg = Config { congestion, ..Config::default() };
-        let runs = (1..=5).map(|seed| goodput(&cfg, wire, seed)).collect::<Vec<_>>();
-        let mean = runs.iter().sum::<u64>() / 5;
+        let runs = (1..=20).map(|seed| goodput(&cfg, wire, seed)).collect::<Vec<_>>();
+        let mean = runs.iter().sum::<u64>() / 20;
         println!("{name}: {:.1} Mb/s under 1 % loss at 10 ms", mean as f64 / 1e6);
-        assert!(mean > 7_000_000, "{name}: {runs:?}");
+        assert!(mean > 12_000_000, "{name}: {runs:?}");
     }
 }
 
