@@ -6,13 +6,15 @@
 //! | CUBIC (RFC 9438) | a cubic function of time, at least as NewReno | 0.7 | 0.7 |
 //! | DCTCP (RFC 8257) | as NewReno | 1/2 | by the share of marked bytes |
 //!
-//! Windows count bytes. Slow start is the same for all (RFC 5681 section 3.1, RFC 3465 with L = 2). HyStart++ (RFC 9406) is left out: it
-//! wants eight measurements per round trip, and we take one.
+//! Windows count bytes. Slow start is the same for all (RFC 5681 section 3.1, RFC 3465 with L = 2), but the first one of NewReno and CUBIC, which
+//! is HyStart++ (RFC 9406, with L = 8). DCTCP's ends with a mark, before a queue is long.
 
 use units::Nanos;
+use wire::tcp::Timestamps;
 
 use crate::cubic::Cubic;
 use crate::dctcp::Dctcp;
+use crate::hystart::{self, Growth, Start};
 use crate::tcb::{Bits, Tcb};
 use crate::{Config, Congestion};
 
@@ -27,10 +29,21 @@ pub(crate) enum Control {
     NewReno,
     Cubic(Cubic),
     Dctcp(Dctcp),
+    /// The first slow start of one of the first two: what these will have to remember begins with its end.
+    Starting(Congestion, Start),
 }
 
 impl Control {
+    /// For a connection that begins.
     pub(crate) fn new(congestion: Congestion) -> Control {
+        match congestion {
+            Congestion::NewReno | Congestion::Cubic => Control::Starting(congestion, Start::NEW),
+            Congestion::Dctcp => Control::Dctcp(Dctcp::NEW),
+        }
+    }
+
+    /// For one that has left its first slow start.
+    fn started(congestion: Congestion) -> Control {
         match congestion {
             Congestion::NewReno => Control::NewReno,
             Congestion::Cubic => Control::Cubic(Cubic::NEW),
@@ -46,12 +59,14 @@ impl Tcb {
             Control::NewReno => Congestion::NewReno,
             Control::Cubic(_) => Congestion::Cubic,
             Control::Dctcp(_) => Congestion::Dctcp,
+            Control::Starting(congestion, _) => congestion,
         }
     }
 
     /// Changes the congestion control; the window stays.
     pub fn set_congestion(&mut self, congestion: Congestion) {
-        self.control = Control::new(congestion);
+        let starts = self.ssthresh == SSTHRESH_START;
+        self.control = if starts { Control::new(congestion) } else { Control::started(congestion) };
     }
 
     /// The initial window, and the one after idleness (RFC 6928; RFC 5681 section 4.1).
@@ -61,16 +76,46 @@ impl Tcb {
 
     /// New data was acknowledged while nothing is being repaired, or in slow start after a timeout.
     #[inline]
-    pub(crate) fn grow(&mut self, now: Nanos, acked: u32, flight: u32) {
+    pub(crate) fn grow(&mut self, now: Nanos, acked: u32, flight: u32, ts: Option<Timestamps>) {
         // RFC 7661: a window that is not used is no evidence that the path would carry it.
         let used = self.has(Bits::LIMITED) || flight >= self.cwnd / 2;
         if !used || self.cwnd > self.snd_wnd || self.cwnd >= CWND_MAX {
             return;
         }
         if self.cwnd < self.ssthresh {
-            self.cwnd += acked.min(2 * u32::from(self.smss));
+            self.slow_start(now, acked, ts);
         } else {
+            self.leave_start();
             self.avoid(now, acked);
+        }
+    }
+
+    /// RFC 5681 section 3.1; the first one, RFC 9406 section 4.2.
+    fn slow_start(&mut self, now: Nanos, acked: u32, ts: Option<Timestamps>) {
+        let smss = u32::from(self.smss);
+        let ms = ts.filter(|_| self.has(Bits::TS)).map(|ts| self.ts_now(now).wrapping_sub(ts.ecr));
+        let Control::Starting(_, start) = &mut self.control else {
+            self.cwnd += acked.min(2 * smss);
+            return;
+        };
+        // A minute and more is no round trip but an echo that was made up.
+        let ms = ms.and_then(|ms| u16::try_from(ms).ok()).filter(|ms| *ms < 60_000);
+        let step = acked.min(hystart::LIMIT * smss);
+        match start.acked(ms, self.snd_una, self.snd_nxt) {
+            Growth::Full => self.cwnd += step,
+            Growth::Conservative => self.cwnd += step / hystart::DIVISOR,
+            Growth::Over => {
+                self.ssthresh = self.cwnd;
+                self.leave_start();
+            }
+        }
+    }
+
+    /// The first slow start has ended.
+    #[inline]
+    fn leave_start(&mut self) {
+        if let Control::Starting(congestion, _) = self.control {
+            self.control = Control::started(congestion);
         }
     }
 
@@ -106,9 +151,10 @@ impl Tcb {
     pub(crate) fn reduced_for_loss(&mut self, flight: u32) -> u32 {
         let (smss, flight) = (u32::from(self.smss), self.flight_before(flight));
         self.credit = 0;
+        self.leave_start();
         match &mut self.control {
             Control::Cubic(cubic) => cubic.loss(self.cwnd, flight, smss),
-            Control::NewReno | Control::Dctcp(_) => (flight / 2).max(2 * smss),
+            Control::NewReno | Control::Dctcp(_) | Control::Starting(..) => (flight / 2).max(2 * smss),
         }
     }
 

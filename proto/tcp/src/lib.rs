@@ -60,6 +60,7 @@
 //! | `path` | segments fitted to the path's MTU (RFC 1191, 8201, 4821) |
 //! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
 //! | `congestion`, `cubic`, `dctcp` | how the window grows and shrinks: NewReno, CUBIC, DCTCP (RFC 5681, 9438, 8257) |
+//! | `hystart` | the end of the first slow start (RFC 9406) |
 //! | `recovery` | what is sent again, and undone: fast recovery, PRR, F-RTO, Eifel (RFC 6582, 6675, 9937, 5682, 4015) |
 //! | `record` | what only connections in trouble have: a bounded number of records |
 //! | `flight` | the sender's scoreboard, piece by piece |
@@ -72,7 +73,7 @@
 //! | `outcome` | the answers: `Arrival`, `Emit`, `Events`, `CloseReason`, `DropReason` |
 //!
 //! Absent on purpose: the clock, threads, buffers, checksums, ports and demultiplexing (the caller's); urgent data
-//! (accepted as ordinary data), TCP Fast Open, pacing, HyStart++.
+//! (accepted as ordinary data), TCP Fast Open, pacing.
 #![forbid(unsafe_code)]
 
 mod arrives;
@@ -83,6 +84,7 @@ mod cubic;
 mod dctcp;
 mod ecn;
 mod flight;
+mod hystart;
 pub mod isn;
 pub mod listen;
 mod outcome;

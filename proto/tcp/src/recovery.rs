@@ -12,7 +12,7 @@
 
 use units::Nanos;
 use wire::Seq;
-use wire::tcp::Segment;
+use wire::tcp::{Segment, Timestamps};
 
 use crate::Config;
 use crate::congestion::CWND_MAX;
@@ -44,10 +44,10 @@ impl Tcb {
 
     /// An ACK advanced snd.una by `acked`; `flight` was outstanding before.
     #[inline]
-    pub(crate) fn on_new_ack(&mut self, now: Nanos, acked: u32, flight: u32) {
+    pub(crate) fn on_new_ack(&mut self, now: Nanos, acked: u32, flight: u32, ts: Option<Timestamps>) {
         if self.phase == Phase::Open {
             self.dupacks = 0;
-            self.grow(now, acked, flight);
+            self.grow(now, acked, flight, ts);
         } else if !self.selective() {
             self.on_new_ack_repairing(now, acked, flight);
         }
@@ -63,7 +63,7 @@ impl Tcb {
         match self.phase {
             Phase::Open => {}
             // RFC 5681 section 3.1: slow start up to ssthresh after a timeout.
-            Phase::Loss => self.grow(now, acked, flight),
+            Phase::Loss => self.grow(now, acked, flight, None),
             // RFC 6582 section 3.2 step 3, full acknowledgements, option 1.
             Phase::Recovery if done => {
                 self.cwnd = self.ssthresh.min(self.flight().max(smss).saturating_add(smss));
@@ -126,7 +126,7 @@ impl Tcb {
         let counts = acked > 0 || told.news;
         let waiting = counts && self.phase == Phase::Loss && self.frto_step(acked, told.original);
         if self.phase == Phase::Loss && !waiting && acked > 0 {
-            self.grow(now, acked, flight);
+            self.grow(now, acked, flight, None);
         }
         if self.phase != Phase::Open && una.ge(self.recover) {
             if self.phase == Phase::Recovery {

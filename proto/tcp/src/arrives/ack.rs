@@ -138,7 +138,7 @@ impl Tcb {
         self.retries = 0;
         self.rxt = self.rxt.max(ack);
         self.clear(Bits::AT_RECOVER);
-        self.on_new_ack(now, acked, flight);
+        self.on_new_ack(now, acked, flight, ts);
         // RFC 6298 section 5.2 and 5.3.
         if ack == self.snd_nxt {
             self.rtx_at = Nanos::MAX;

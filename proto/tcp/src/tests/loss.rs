@@ -4,7 +4,7 @@ use units::Nanos;
 
 use super::pair::{Pair, Wire};
 use super::*;
-use crate::{Arrival, CloseReason, Payload};
+use crate::{Arrival, CloseReason, Congestion, Payload};
 
 fn arrive(tcb: &mut Tcb, now: Nanos, cfg: &Config, seg: Segment) -> Arrival {
     let out = tcb.segment_arrives(now, cfg, &seg, true, &mut records());
@@ -250,9 +250,19 @@ fn slow_start_and_congestion_avoidance() {
     let _ = arrive(&mut tcb, T0, &cfg, ack(1));
     assert_eq!(tcb.cwnd(), 11_000);
     let _ = arrive(&mut tcb, T0, &cfg, ack(5));
-    assert_eq!(tcb.cwnd(), 13_000, "RFC 3465: two segments at most for a stretch ACK");
+    assert_eq!(
+        tcb.cwnd(),
+        15_000,
+        "RFC 9406 section 4.2: up to eight segments for a stretch ACK in the first slow start"
+    );
+    tcb.set_congestion(Congestion::Dctcp);
+    assert!(tcb.send(T0, 100_000) > 0);
+    sent(&mut tcb, T0, &cfg);
+    let _ = arrive(&mut tcb, T0, &cfg, ack(8));
+    assert_eq!(tcb.cwnd(), 17_000, "RFC 3465: else two");
     tcb.ssthresh = 13_000;
-    let (mut acked, before) = (5, tcb.cwnd());
+    tcb.cwnd = 13_000;
+    let (mut acked, before) = (8, tcb.cwnd());
     for _ in 0..13 {
         assert!(tcb.send(T0, 100_000) > 0);
         sent(&mut tcb, T0, &cfg);
@@ -454,6 +464,34 @@ fn a_batch_of_acks_does_not_deepen_the_reduction() {
     assert_eq!(said(&mut tcb, now, &cfg), ["data 6000+1000 again"]);
     assert_eq!(tcb.send(now, 30_000), 4000);
     assert_eq!(said(&mut tcb, now, &cfg).len(), 4, "ssthresh is in the network at once");
+}
+
+/// RFC 9406: a queue that grows by a millisecond per round trip ends the first slow start before anything is lost; ssthresh is then cwnd.
+#[test]
+fn the_first_slow_start_ends_where_round_trips_grow() {
+    let cfg = Config { timestamps: true, mss: 1012, wscale: Some(3), ..plain() };
+    let mut tcb = in_flight(&cfg, 10);
+    assert_eq!(tcb.send(T0, 100_000), 0, "cwnd holds the sender back");
+    let (mut now, mut sent_at, mut acked, mut rounds) = (T0, T0, 0, 0);
+    while tcb.ssthresh() > 1 << 29 {
+        rounds += 1;
+        assert!(rounds < 12, "cwnd {}", tcb.cwnd());
+        // The queue: what goes beyond ten segments waits, a millisecond for each two of them.
+        let flight = tcb.flight() / 1000;
+        now += ms(20 + u64::from(flight.saturating_sub(10)) / 2);
+        let echo = tcb.ts_now(sent_at);
+        for _ in 0..flight {
+            acked += 1;
+            let seg = Segment { wnd: 60_000, ..ack(acked) };
+            let _ = arrive(&mut tcb, now, &cfg, with_ts(seg, 5000 + now.millis() as u32, echo));
+        }
+        assert!(tcb.send(now, 100_000) > 0);
+        sent(&mut tcb, now, &cfg);
+        sent_at = now;
+    }
+    assert_eq!(tcb.ssthresh(), tcb.cwnd());
+    // Seen with 20 segments in flight, then five rounds that add a quarter each.
+    assert!((40_000..=80_000).contains(&tcb.cwnd()), "{}", tcb.cwnd());
 }
 
 /// RFC 5681 section 3.2 step 2: what limited transmit has sent is not of the window that is reduced.
