@@ -125,7 +125,11 @@ impl Tcb {
         if let Control::Cubic(cubic) = &mut self.control {
             let rtt = Nanos::from_micros(u64::from(self.srtt8 >> 3));
             // RFC 9438 section 4.3, cwnd_prior: what ssthresh was 0.7 of.
-            let prior = self.ssthresh.saturating_mul(10) / 7;
+            //
+            // Deviation: alpha stays 9/17 (the RFC: SHOULD be 1 from cwnd_prior on) while round trips are a quarter longer than the least, for
+            // then there is a queue that others may share. Linux's CUBIC knows no other alpha; beside 1 it is left a third or less.
+            let queued = self.srtt8 >> 3 > self.min_rtt_us.saturating_add(self.min_rtt_us / 4);
+            let prior = if queued { u32::MAX } else { self.ssthresh.saturating_mul(10) / 7 };
             self.cwnd = cubic.grow(now + rtt, self.cwnd, smss, acked, prior, &mut self.credit).min(CWND_MAX);
             return;
         }

@@ -583,3 +583,27 @@ fn the_ack_of_a_repair_is_never_taken_for_an_earlier_one() {
         assert_eq!((tcb.cwnd(), tcb.ssthresh()), (5000, 5000), "{phase}");
     }
 }
+
+/// RFC 9438 section 4.3: alpha is 1 from the window of the last loss on, but 9/17 where round trips tell of a queue.
+#[test]
+fn cubic_grows_as_reno_beyond_the_last_window_unless_there_is_a_queue() {
+    let grown = |rtt: u64| {
+        let cfg = Config { congestion: Congestion::Cubic, ..plain() };
+        let mut tcb = in_flight(&cfg, 10);
+        (tcb.ssthresh, tcb.cwnd, tcb.min_rtt_us, tcb.srtt8) = (7000, 10_000, 10_000, 8000 * rtt as u32);
+        assert_eq!(tcb.send(T0, 100_000), 0, "cwnd holds the sender back");
+        let mut acked = 0;
+        for round in 1..=17 {
+            let now = T0 + ms(rtt * round);
+            for _ in 0..tcb.flight() / 1000 {
+                acked += 1;
+                let _ = arrive(&mut tcb, now, &cfg, ack(acked));
+            }
+            assert!(tcb.send(now, 100_000) > 0);
+            sent(&mut tcb, now, &cfg);
+        }
+        tcb.cwnd() - 10_000
+    };
+    assert!((16_000..=18_000).contains(&grown(10)), "a segment per round trip: {}", grown(10));
+    assert!((8000..=10_000).contains(&grown(15)), "9 in 17 round trips: {}", grown(15));
+}
