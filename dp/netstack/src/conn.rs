@@ -122,7 +122,8 @@ impl Conn {
         if !self.wants {
             return false;
         }
-        self.wants = self.window() == 0;
+        let burst = self.tcb.as_ref().map_or(1, Tcb::burst);
+        self.wants = self.window() < burst;
         if let Some(tcb) = self.tcb.as_mut().filter(|_| self.wants) {
             tcb.send_later(now);
         }

@@ -110,6 +110,22 @@ impl Tcb {
         }
     }
 
+    /// So many bytes of room are worth waiting for by a user that waits already: what the connection sends in a millisecond, at most an eighth of its
+    /// window, in whole segments. A byte while something is being repaired, or when no ACK is to come that would make more room.
+    ///
+    /// Segments that leave together cost little more than one (a NIC or the kernel cuts them). And a sender that fills each gap of a queue
+    /// at once leaves hardly any to those who send in such bursts: Linux does, and lost most of a slow link's capacity.
+    #[inline]
+    pub fn burst(&self) -> u32 {
+        if self.phase != crate::Phase::Open || self.flight() == 0 {
+            return 1;
+        }
+        let window = self.cwnd.min(self.snd_wnd_max);
+        let srtt_ms8 = u64::from(self.srtt8) / 1000;
+        let burst = (window / 8).min(u32::try_from(u64::from(window) * 8 / srtt_ms8.max(1)).unwrap_or(u32::MAX));
+        (burst - burst % u32::from(self.smss).max(1)).max(1)
+    }
+
     /// RFC 7661 section 4.1: whether the congestion window is what limits the sender.
     fn note_limit(&mut self) {
         if self.cwnd_room() < self.snd_wnd.saturating_sub(self.flight()) {

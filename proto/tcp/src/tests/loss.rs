@@ -607,3 +607,18 @@ fn cubic_grows_as_reno_beyond_the_last_window_unless_there_is_a_queue() {
     assert!((16_000..=18_000).contains(&grown(10)), "a segment per round trip: {}", grown(10));
     assert!((8000..=10_000).contains(&grown(15)), "9 in 17 round trips: {}", grown(15));
 }
+
+/// A user that waits is woken for what is sent in a millisecond, an eighth of the window at most; at once where no ACK will make more room.
+#[test]
+fn a_burst_is_a_millisecond_or_an_eighth_of_the_window() {
+    let cfg = plain();
+    let mut tcb = in_flight(&cfg, 10);
+    (tcb.cwnd, tcb.snd_wnd_max, tcb.srtt8) = (48_000, 60_000, 8 * 10_000);
+    assert_eq!(tcb.burst(), 4000, "4.8 segments a millisecond");
+    tcb.srtt8 = 8 * 100;
+    assert_eq!(tcb.burst(), 6000);
+    tcb.cwnd = 12_000;
+    assert_eq!(tcb.burst(), 1000);
+    let _ = arrive(&mut tcb, T0 + ms(10), &cfg, ack(10));
+    assert_eq!(tcb.burst(), 1, "nothing is in flight");
+}
