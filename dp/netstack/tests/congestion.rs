@@ -2,8 +2,6 @@
 
 use wire::tcp::{Flags, Options};
 
-mod common;
-#[path = "common/world.rs"]
 mod world;
 use world::{SOURCE, World, peer};
 
