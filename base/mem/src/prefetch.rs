@@ -1,4 +1,7 @@
 //! Asking for memory before it is needed, so that many waits become one.
+//!
+//! # Soundness
+//! A prefetch is a hint to the caches: it gives the program nothing to read, and an address that is not mapped makes it do nothing.
 
 /// Bytes that caches move at a time on x86-64.
 const LINE: usize = 64;
