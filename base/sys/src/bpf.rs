@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::{SysError, check, owned};
 
 mod asm;
+mod attach;
 
 pub use asm::{Assembler, Label, Reg, Width};
+pub use attach::{Attachment, SocketMap, XdpMode, program_name};
 
 const MAP_CREATE: libc::c_int = 0;
 const PROG_LOAD: libc::c_int = 5;
@@ -16,6 +18,11 @@ const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_MMAPABLE: u32 = 1 << 10;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
+const PROG_TYPE_XDP: u32 = 6;
+/// Where a program of a type that goes to several places will be attached.
+const ATTACH_XDP: u32 = 37;
+const ATTACH_TCX_EGRESS: u32 = 47;
 const REFUSED: &str =
     "needs CAP_BPF in the initial user namespace (run as root), or kernel.unprivileged_bpf_disabled=0";
 
@@ -41,6 +48,9 @@ struct ProgLoad {
     log_buf: u64,
     kern_version: u32,
     prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
 }
 
 /// The part of `union bpf_attr` that BPF_PROG_TEST_RUN reads.
@@ -160,14 +170,35 @@ impl Program {
     /// # Errors
     /// `EPERM` without the privilege; `EACCES` or `EINVAL` with the verifier's words when it finds fault.
     pub fn socket_filter(assembler: &Assembler) -> Result<Program, SysError> {
+        Program::load(assembler, "", PROG_TYPE_SOCKET_FILTER, 0)
+    }
+
+    /// Loads a program for an interface's receive path (context: `struct xdp_md`; result: XDP_*), by at most 15 characters of `name`.
+    ///
+    /// # Errors
+    /// As [`Program::socket_filter`].
+    pub fn xdp(assembler: &Assembler, name: &str) -> Result<Program, SysError> {
+        Program::load(assembler, name, PROG_TYPE_XDP, ATTACH_XDP)
+    }
+
+    /// Loads a program for an interface's transmit path (context: `struct __sk_buff`; result: TCX_*).
+    ///
+    /// # Errors
+    /// As [`Program::socket_filter`]; `EINVAL` before Linux 6.6.
+    pub fn tcx_egress(assembler: &Assembler, name: &str) -> Result<Program, SysError> {
+        Program::load(assembler, name, PROG_TYPE_SCHED_CLS, ATTACH_TCX_EGRESS)
+    }
+
+    fn load(assembler: &Assembler, name: &str, kind: u32, place: u32) -> Result<Program, SysError> {
         let insns = assembler.finish();
+        let load = |log: &mut [u8]| load(&insns, name, kind, place, log);
         // Without a log first: an overlong log would fail a good program.
-        match load(&insns, &mut []) {
+        match load(&mut []) {
             Ok(fd) => Ok(Program { fd }),
             Err(e) if e.is_permission() && e.errno() == Some(libc::EPERM) => Err(e.remedy(REFUSED)),
             Err(_) => {
                 let mut log = vec![0; 1 << 16];
-                load(&insns, &mut log).map(|fd| Program { fd }).map_err(|e| {
+                load(&mut log).map(|fd| Program { fd }).map_err(|e| {
                     let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
                     e.on(format!("a program; the verifier says:\n{}", String::from_utf8_lossy(&log[..end])))
                 })
@@ -204,9 +235,13 @@ impl AsFd for Program {
     }
 }
 
-fn load(insns: &[u64], log: &mut [u8]) -> Result<OwnedFd, SysError> {
+fn load(insns: &[u64], name: &str, kind: u32, place: u32, log: &mut [u8]) -> Result<OwnedFd, SysError> {
+    let mut prog_name = [0; 16];
+    for (to, from) in prog_name[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
     let mut attr = ProgLoad {
-        prog_type: PROG_TYPE_SOCKET_FILTER,
+        prog_type: kind,
         insn_cnt: insns.len() as u32,
         insns: insns.as_ptr() as u64,
         license: c"MIT".as_ptr() as u64,
@@ -215,6 +250,9 @@ fn load(insns: &[u64], log: &mut [u8]) -> Result<OwnedFd, SysError> {
         log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         kern_version: 0,
         prog_flags: 0,
+        prog_name,
+        prog_ifindex: 0,
+        expected_attach_type: place,
     };
     // SAFETY: `insns`, the licence and the log are live, and their lengths are those passed.
     owned(unsafe { bpf(PROG_LOAD, &mut attr) }, "bpf(BPF_PROG_LOAD)")

@@ -19,10 +19,11 @@
 //! | [`bpf`] | programs and maps through bpf(2), assembled at run time |
 //! | [`netns`] | namespaces: own, named, unprivileged; privileges |
 //! | [`netlink`], [`link`] | interfaces, addresses, neighbours, routes, veth pairs |
+//! | [`ethtool`] | what drivers are asked: queues, offloads |
 //!
 //! Each fallible function answers [`SysError`]: the call, the cause, and where one is known the remedy.
 //!
-//! Absent on purpose: memory mappings for packets (crate `mem`), device ioctls (crate `tap`), any policy.
+//! Absent on purpose: memory mappings for packets (crate `mem`), device ioctls of TAPs (crate `tap`), AF_XDP sockets (crate `xdp`), any policy.
 //!
 //! # Soundness
 //! Every unsafe block is a syscall or a libc function. Three invariants make them sound: pointers passed in come from
@@ -35,6 +36,7 @@ pub mod bpf;
 pub mod clock;
 pub mod epoll;
 mod error;
+pub mod ethtool;
 pub mod interrupt;
 pub mod io;
 pub mod limit;

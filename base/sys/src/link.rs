@@ -11,6 +11,8 @@ use crate::netlink::{Request, attrs};
 /// Bytes of an interface's name, with the ending NUL.
 const NAME_SIZE: usize = 16;
 const VETH_INFO_PEER: u16 = 1;
+/// In IFLA_XDP: the program's number.
+const XDP_PROG_ID: u16 = 4;
 const ADMIN: &str = "needs CAP_NET_ADMIN: run as root, or in a user and network namespace of your own";
 
 /// Where the other end of a new pair goes.
@@ -39,6 +41,12 @@ pub struct Info {
     pub kind: String,
     /// Of a TAP or TUN: its particulars.
     pub tun: Option<TunInfo>,
+    /// The number of the XDP program that it runs; 0 for none.
+    pub xdp_program: u32,
+    /// Of a veth: the number of its other end, in that end's namespace.
+    pub peer: u32,
+    /// Of a veth: this namespace's name for that of the other end, or none if it is the same.
+    pub peer_namespace: Option<i32>,
 }
 
 /// What the kernel says of a TAP or TUN.
@@ -86,6 +94,20 @@ pub fn index(name: &str) -> Result<u32, SysError> {
     }
 }
 
+/// The name of interface `index`.
+///
+/// # Errors
+/// `ENXIO` when there is none in this namespace.
+pub fn name(index: u32) -> Result<String, SysError> {
+    let mut name = [0u8; NAME_SIZE];
+    // SAFETY: a live buffer of IF_NAMESIZE bytes.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) }.is_null() {
+        return Err(SysError::last("if_indextoname").on(index.to_string()));
+    }
+    let end = name.iter().position(|&b| b == 0).unwrap_or(NAME_SIZE);
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
 /// Whether there is an interface of that name in this namespace.
 pub fn exists(name: &str) -> bool {
     index(name).is_ok()
@@ -109,10 +131,52 @@ pub fn info(name: &str) -> Result<Info, SysError> {
             libc::IFLA_MTU => info.mtu = ne32(value),
             libc::IFLA_ADDRESS => info.mac = value.first_chunk().copied().unwrap_or_default(),
             libc::IFLA_LINKINFO => read_kind(&mut info, value),
+            libc::IFLA_XDP => {
+                info.xdp_program = attrs(value).find(|(kind, _)| *kind == XDP_PROG_ID).map_or(0, |a| ne32(a.1))
+            }
+            libc::IFLA_LINK => info.peer = ne32(value),
+            libc::IFLA_LINK_NETNSID => info.peer_namespace = Some(ne32(value) as i32),
             _ => {}
         }
     }
     Ok(info)
+}
+
+/// The addresses that the kernel has on an interface.
+///
+/// # Errors
+/// `ENODEV`.
+pub fn addresses(name: &str) -> Result<Vec<IpAddr>, SysError> {
+    let interface = index(name)?;
+    let request = Request::new("RTM_GETADDR", libc::RTM_GETADDR, libc::NLM_F_DUMP).body(&[0; 8]);
+    let answers = request.send().map_err(|e| e.on(name))?;
+    let here = answers.iter().filter(|body| body.get(4..).is_some_and(|rest| ne32(rest) == interface));
+    Ok(here.filter_map(|body| read_address(body)).collect())
+}
+
+/// The address in an answer: `struct ifaddrmsg`, then its attributes.
+fn read_address(body: &[u8]) -> Option<IpAddr> {
+    let find = |wanted| attrs(body.get(8..)?).find(|(kind, _)| *kind == wanted).map(|a| a.1);
+    let bytes = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS))?;
+    match bytes.len() {
+        4 => bytes.first_chunk::<4>().map(|b| IpAddr::from(*b)),
+        16 => bytes.first_chunk::<16>().map(|b| IpAddr::from(*b)),
+        _ => None,
+    }
+}
+
+/// This namespace's name for another one, as in [`Info::peer_namespace`]; none if it has no name for it.
+///
+/// # Errors
+/// As the kernel refuses.
+pub fn namespace_id(other: BorrowedFd<'_>) -> Result<Option<i32>, SysError> {
+    const RTM_GETNSID: u16 = 90;
+    const NETNSA_NSID: u16 = 1;
+    const NETNSA_FD: u16 = 3;
+    let request = Request::new("RTM_GETNSID", RTM_GETNSID, 0).body(&[0; 4]); // struct rtgenmsg, padded
+    let answers = request.attr(NETNSA_FD, &other.as_raw_fd().to_ne_bytes()).send()?;
+    let found = answers.first().and_then(|body| attrs(body.get(4..)?).find(|(kind, _)| *kind == NETNSA_NSID));
+    Ok(found.map(|(_, value)| ne32(value) as i32).filter(|id| *id >= 0))
 }
 
 fn read_kind(info: &mut Info, linkinfo: &[u8]) {

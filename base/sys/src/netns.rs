@@ -80,6 +80,12 @@ pub fn named(name: &str) -> Result<OwnedFd, SysError> {
     open(&path(name)?)
 }
 
+/// The names of those that `ip netns` knows.
+pub fn names() -> Vec<String> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Moves the calling thread into the network namespace with this name.
 ///
 /// # Errors

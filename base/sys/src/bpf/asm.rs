@@ -7,8 +7,6 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::Array;
-
 /// A register. R0 holds results, R1 to R5 arguments (lost at calls), R6 to R9 survive calls, R10 is the frame pointer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -65,6 +63,8 @@ impl Assembler {
     pub const MAP_LOOKUP_ELEM: i32 = 1;
     /// Helper: copies r4 bytes of packet r1 from offset r2 to r3; r0 = 0, or negative when they are not there.
     pub const SKB_LOAD_BYTES: i32 = 26;
+    /// Helper: hands the packet to what map r1 has at key r2; r0 = what the program is to return, r3 when there is nothing.
+    pub const REDIRECT_MAP: i32 = 51;
 
     /// An empty program.
     pub fn new() -> Assembler {
@@ -109,7 +109,7 @@ impl Assembler {
     }
 
     /// dst = the map, for helpers (two slots)
-    pub fn load_map(&mut self, dst: Reg, map: &Array) {
+    pub fn load_map(&mut self, dst: Reg, map: &impl AsFd) {
         self.wide(dst, 1, map.as_fd().as_raw_fd() as u64);
     }
 
@@ -173,6 +173,21 @@ impl Assembler {
         self.jump_if(0x50, reg, imm, to);
     }
 
+    /// Jumps if a == b.
+    pub fn jump_eq_reg(&mut self, a: Reg, b: Reg, to: Label) {
+        self.jump_if_reg(0x10, a, b, to);
+    }
+
+    /// Jumps if a != b.
+    pub fn jump_ne_reg(&mut self, a: Reg, b: Reg, to: Label) {
+        self.jump_if_reg(0x50, a, b, to);
+    }
+
+    /// Jumps if a > b, unsigned: what the verifier wants to see between a place in a packet and its end.
+    pub fn jump_gt_reg(&mut self, a: Reg, b: Reg, to: Label) {
+        self.jump_if_reg(0x20, a, b, to);
+    }
+
     /// Jumps if reg & imm (sign-extended) is not zero.
     pub fn jump_any(&mut self, reg: Reg, imm: i32, to: Label) {
         self.jump_if(0x40, reg, imm, to);
@@ -186,6 +201,11 @@ impl Assembler {
     fn jump_if(&mut self, condition: u8, reg: Reg, imm: i32, to: Label) {
         self.jumps.push((self.insns.len(), to));
         self.push(JMP | condition, reg, 0, 0, imm);
+    }
+
+    fn jump_if_reg(&mut self, condition: u8, a: Reg, b: Reg, to: Label) {
+        self.jumps.push((self.insns.len(), to));
+        self.push(JMP | X | condition, a, b as u8, 0, 0);
     }
 
     /// Calls a helper: arguments in r1.., result in r0.
