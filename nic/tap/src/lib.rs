@@ -40,4 +40,5 @@ mod vnet;
 pub use config::TapConfig;
 pub use error::TapError;
 pub use queue::TapQueue;
+pub use steering::{FlowHash, Steering};
 pub use tap_nic::TapNic;
