@@ -216,11 +216,12 @@ pub(crate) struct On {
     #[arg(long, value_enum, default_value_t = Epoll::Shared, value_name = "WAY")]
     pub(crate) epoll: Epoll,
 
-    /// Zygix: the NIC. `tap:NAME` makes that TAP device; `shm:PATH` meets another Zygix at a Unix socket
+    /// Zygix: the NIC. `tap:NAME` makes that TAP device; `xdp:NAME` shares that interface with the kernel by AF_XDP, in the best mode
+    /// that works (`xdp:NAME,generic` names one); `shm:PATH` meets another Zygix at a Unix socket
     #[arg(long, value_name = "NIC", default_value = "tap:zx0")]
     pub(crate) nic: NicUri,
 
-    /// Zygix: make the TAP in this network namespace (see `ip netns`) instead of the present one
+    /// Zygix: make the TAP in this network namespace (see `ip netns`) instead of the present one; or find the interface there
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Option<String>,
 

@@ -252,12 +252,13 @@ fn addresses(on: &On) -> Result<Vec<Network>, Usage> {
 fn host_addresses(on: &On, ours: &[Network]) -> Result<Vec<Network>, Usage> {
     let given: Vec<Network> =
         on.host_addr.iter().filter_map(|h| if let HostAddress::Set(n) = h { Some(*n) } else { None }).collect();
-    if matches!(on.nic, NicUri::Shm(_)) {
-        return if given.is_empty() {
-            Ok(given)
-        } else {
-            Err(Usage("--host-addr: Linux is not on an shm wire".into()))
-        };
+    let not_ours = match on.nic {
+        NicUri::Shm(_) => Some("--host-addr: Linux is not on an shm wire"),
+        NicUri::Xdp(..) => Some("--host-addr: the interface is Linux's own and stays as it is (ip addr add)"),
+        NicUri::Tap(_) => None,
+    };
+    if let Some(why) = not_ours {
+        return if given.is_empty() { Ok(given) } else { Err(Usage(why.into())) };
     }
     if let Some(stray) = given.iter().find(|h| !ours.iter().any(|o| h.neighbours(*o))) {
         let of_family = |o: &&Network| o.address.is_ipv4() == stray.address.is_ipv4();

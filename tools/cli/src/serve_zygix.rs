@@ -12,6 +12,7 @@ use netstack::{DropReason, Network, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
 use tap::{TapConfig, TapNic};
 use units::{CoreId, Nanos};
+use xdp::{Watch, XdpConfig, XdpNic};
 use zygix::{Runtime, Service};
 
 use crate::control::{Control, ServerStats};
@@ -85,7 +86,26 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
             }
             let line = format!("{} at {}, TAP {}", opts.name, opts.ends(), nic.name());
             let (mac, mtu) = (nic.mac(), nic.caps().mtu);
-            serve(service, &opts, nic, mac, mtu, &line, control)
+            serve(service, &opts, nic, mac, mtu, &line, control, None)
+        }
+        NicUri::Xdp(name, mode) => {
+            let _namespace = opts.netns.as_deref().map(Namespace::enter).transpose()?;
+            let ends = opts.ends();
+            let mut opts = opts.clone();
+            with_link_local(&mut opts.addrs);
+            let nic = open_xdp(name, *mode, &opts)?;
+            if let Some(why) = nic.fallback() {
+                control.note(0, &format!("{name}: mode {}, as there is no better one ({why})", nic.mode()));
+            }
+            if let Some(why) = nic.steering_refusal() {
+                control.note(
+                    0,
+                    &format!("software RSS: every core forwards the frames of the others' flow groups ({why})"),
+                );
+            }
+            let line = format!("{} at {ends}, AF_XDP on {name} ({})", opts.name, nic.mode());
+            let (mac, mtu, watch) = (nic.mac(), nic.caps().mtu, nic.watch());
+            serve(service, &opts, nic, mac, mtu, &line, control, Some(Lookout::new(watch)))
         }
         NicUri::Shm(path) => {
             // As TAP's NIC has them; in force if the other end wants them, too.
@@ -113,8 +133,78 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
             };
             let line = format!("{} at {}, shm wire (emulated)", opts.name, opts.ends());
             let (mac, mtu) = (wire::Mac(nic.caps().mac), nic.caps().mtu);
-            serve(service, &opts, nic, mac, mtu, &line, control)
+            serve(service, &opts, nic, mac, mtu, &line, control, None)
         }
+    }
+}
+
+/// A link-local address of our own beside IPv6 ones: the one that follows from the interface's Ethernet address is the kernel's.
+fn with_link_local(addrs: &mut Vec<(IpAddr, u8)>) {
+    let local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if addrs.iter().any(|(ip, _)| ip.is_ipv6()) && !addrs.iter().any(|(ip, _)| local(ip)) {
+        let made_up = wire::Addr::link_local(wire::Mac::local(sys::random::u64() as u32));
+        addrs.push((IpAddr::V6(Ipv6Addr::from(made_up.octets())), 64));
+    }
+}
+
+fn open_xdp(name: &str, mode: Option<xdp::Mode>, opts: &ZygixOptions) -> anyhow::Result<XdpNic> {
+    let addresses = opts.addrs.iter().map(|(ip, _)| *ip).collect();
+    let software_steering = opts.software_steering;
+    let config = XdpConfig { mode, software_steering, ..XdpConfig::new(name, opts.threads, addresses) };
+    Ok(XdpNic::open(&config)?)
+}
+
+/// Says once, in a line, what an interface suffers from while it is in use.
+struct Lookout {
+    watch: Watch,
+    gone: bool,
+    cut: bool,
+    full: bool,
+    rounds: u32,
+}
+
+/// [`LOOK`]s from one look at the interface to the next: about a second.
+const ROUNDS: u32 = 50;
+
+impl Lookout {
+    fn new(watch: Watch) -> Lookout {
+        Lookout { watch, gone: false, cut: false, full: false, rounds: 0 }
+    }
+
+    fn look(&mut self, control: Control) {
+        self.rounds += 1;
+        if !self.rounds.is_multiple_of(ROUNDS) {
+            return;
+        }
+        let name = self.watch.name();
+        if !self.gone && self.watch.is_gone() {
+            self.gone = true;
+            control.note(0, &format!("interface {name} has gone: nothing comes or leaves any more; end me, and start me again when it is back"));
+        }
+        let seen = self.watch.statistics();
+        if !self.cut && seen.rx_dropped > 0 {
+            self.cut = true;
+            control.note(
+                0,
+                &format!("{name} delivers frames larger than its MTU, and they are lost: on its peer, ethtool -K PEER tso off gso off"),
+            );
+        }
+        if !self.full && seen.rx_ring_full + seen.rx_fill_empty > 0 {
+            self.full = true;
+            control.note(1, &format!("frames from {name} come faster than they are taken, and are lost"));
+        }
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        let seen = self.watch.statistics();
+        vec![
+            ("nic.partial_checksums".into(), self.watch.partial()),
+            ("nic.rx_dropped".into(), seen.rx_dropped),
+            ("nic.rx_ring_full".into(), seen.rx_ring_full),
+            ("nic.rx_fill_empty".into(), seen.rx_fill_empty),
+            ("nic.tx_invalid".into(), seen.tx_invalid),
+            ("nic.gone".into(), self.watch.is_gone().into()),
+        ]
     }
 }
 
@@ -127,6 +217,7 @@ fn open_tap(name: &str, opts: &ZygixOptions) -> anyhow::Result<TapNic> {
     Ok(TapNic::open(&config)?)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn serve<S: Service, N>(
     service: Arc<S>,
     opts: &ZygixOptions,
@@ -135,6 +226,7 @@ fn serve<S: Service, N>(
     mtu: u16,
     line: &str,
     control: Control,
+    mut lookout: Option<Lookout>,
 ) -> anyhow::Result<()>
 where
     N: Nic + Send + Sync + 'static,
@@ -180,9 +272,17 @@ where
     }
     let line = format!("{line}, {} elastic thread(s), sched {}", opts.threads, opts.sched);
     let counted = shared.clone();
-    control.ready(&line, move || stats(&counted));
+    let watched = lookout.as_ref().map(|l| Lookout::new(l.watch.clone()));
+    control.ready(&line, move || {
+        let mut stats = stats(&counted);
+        stats.counters.extend(watched.iter().flat_map(Lookout::counters));
+        stats
+    });
     while !control.stopping() {
         std::thread::sleep(LOOK);
+        if let Some(lookout) = &mut lookout {
+            lookout.look(control);
+        }
         if !dataplane.is_running() {
             anyhow::bail!("an elastic thread has ended; its last words are above");
         }
@@ -192,6 +292,9 @@ where
     }
     if control.wants_counters() {
         for (name, n) in stats(&shared).counters {
+            control.note(2, &format!("{name} {n}"));
+        }
+        for (name, n) in lookout.iter().flat_map(Lookout::counters) {
             control.note(2, &format!("{name} {n}"));
         }
     }

@@ -156,11 +156,13 @@ impl FromStr for Cores {
     }
 }
 
-/// A NIC: `tap:NAME` or `shm:PATH`.
+/// A NIC: `tap:NAME`, `xdp:NAME[,MODE]` or `shm:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NicUri {
     /// A TAP device of this name.
     Tap(String),
+    /// This interface by AF_XDP, in this mode or the best that works.
+    Xdp(String, Option<xdp::Mode>),
     /// The shared-memory wire, met at this Unix socket.
     Shm(PathBuf),
 }
@@ -173,11 +175,25 @@ impl FromStr for NicUri {
                 Ok(NicUri::Tap(name.into()))
             }
             Some(("tap", _)) => Err("a TAP's name has 1 to 15 characters, no slash, no blank".into()),
+            Some(("xdp", rest)) => {
+                let (name, mode) = rest.split_once(',').map_or((rest, None), |(name, mode)| (name, Some(mode)));
+                if !(1..=15).contains(&name.len()) || name.contains(['/', ' ']) {
+                    return Err("an interface's name has 1 to 15 characters, no slash, no blank".into());
+                }
+                let mode = match mode {
+                    None => None,
+                    Some("zero-copy") => Some(xdp::Mode::ZeroCopy),
+                    Some("native") => Some(xdp::Mode::Native),
+                    Some("generic") => Some(xdp::Mode::Generic),
+                    Some(other) => return Err(format!("no mode {other}: zero-copy, native or generic")),
+                };
+                Ok(NicUri::Xdp(name.into(), mode))
+            }
             Some(("shm", path)) if !path.is_empty() => Ok(NicUri::Shm(path.into())),
             Some((other, _)) if other != "shm" => {
-                Err(format!("there is no NIC of the kind {other}: tap:NAME or shm:PATH"))
+                Err(format!("there is no NIC of the kind {other}: tap:NAME, xdp:NAME or shm:PATH"))
             }
-            _ => Err("write tap:NAME or shm:PATH".into()),
+            _ => Err("write tap:NAME, xdp:NAME or shm:PATH".into()),
         }
     }
 }
@@ -237,7 +253,9 @@ mod tests {
     fn nics_are_named_by_kind() {
         assert_eq!(parsed("tap:zx0"), Some(NicUri::Tap("zx0".into())));
         assert_eq!(parsed("shm:/run/wire"), Some(NicUri::Shm("/run/wire".into())));
-        for bad in ["", "zx0", "tap:", "tap:a/b", "tap:0123456789abcdef", "shm:", "xdp:eth0"] {
+        assert_eq!(parsed("xdp:eth0"), Some(NicUri::Xdp("eth0".into(), None)));
+        assert_eq!(parsed("xdp:eth0,generic"), Some(NicUri::Xdp("eth0".into(), Some(xdp::Mode::Generic))));
+        for bad in ["", "zx0", "tap:", "tap:a/b", "tap:0123456789abcdef", "shm:", "xdp:", "xdp:a b", "xdp:eth0,fast"] {
             assert_eq!(parsed::<NicUri>(bad), None, "{bad:?}");
         }
     }

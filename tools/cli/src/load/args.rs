@@ -299,8 +299,9 @@ pub(crate) struct How {
 /// How the load reaches the server, and where it runs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Via {
-    /// Over our own stack on this NIC, instead of Linux sockets: `shm:PATH` meets a Zygix, `tap:NAME` a server on Linux
-    #[arg(long, value_name = "NIC", help_heading = "Transport")]
+    /// Over our own stack on this NIC, instead of Linux sockets: `shm:PATH` meets a Zygix, `tap:NAME` a server on Linux,
+    /// `xdp:NAME` either, over an interface of this machine's
+    #[arg(long, visible_alias = "via", value_name = "NIC", help_heading = "Transport")]
     pub(crate) nic: Option<NicUri>,
 
     /// --nic: our address and prefix [default: the first of the target's /24 or /64 that is not the target]

@@ -6,6 +6,7 @@ use load::requests::Workload;
 use load::{Live, Load, Outcome, Spec, Window, ZygixNet};
 use shm::ShmNic;
 use tap::{TapConfig, TapNic};
+use xdp::{XdpConfig, XdpNic};
 
 use super::plan::{Plan, Wire};
 
@@ -56,6 +57,13 @@ impl Client {
                     )
                 })?;
                 let net = ZygixNet { mac, ip: ours.address, prefix: ours.prefix };
+                Ok(Client::Here(Box::new(Load::zygix(spec, &plan.place, nic, net)?)))
+            }
+            Wire::Xdp { name, mode, ours } => {
+                let addresses = vec![ours.address];
+                let config = XdpConfig { mode: *mode, ..XdpConfig::new(name.as_str(), spec.threads as u16, addresses) };
+                let nic = XdpNic::open(&config)?;
+                let net = ZygixNet { mac: nic.mac(), ip: ours.address, prefix: ours.prefix };
                 Ok(Client::Here(Box::new(Load::zygix(spec, &plan.place, nic, net)?)))
             }
             Wire::Tap { name, ours, host } => {

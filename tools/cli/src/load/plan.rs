@@ -43,6 +43,7 @@ pub(crate) struct Plan {
 pub(crate) enum Wire {
     Linux,
     Tap { name: String, ours: Network, host: Option<Network> },
+    Xdp { name: String, mode: Option<xdp::Mode>, ours: Network },
     Shm { path: PathBuf, ours: Network },
     Agents(Vec<SocketAddr>),
 }
@@ -53,6 +54,7 @@ impl Wire {
         match self {
             Wire::Linux | Wire::Agents(_) => "linux",
             Wire::Tap { .. } => "tap",
+            Wire::Xdp { .. } => "xdp",
             Wire::Shm { .. } => "shm",
         }
     }
@@ -260,7 +262,7 @@ fn find_target(given: Option<&str>, home: &Home, via: &Via) -> anyhow::Result<So
         // Where `zygix serve` is, and where Linux is beside it.
         (None, Some(NicUri::Shm(_))) => Ok((Ipv4Addr::new(198, 18, 0, 2), home.port).into()),
         (None, Some(NicUri::Tap(_))) => Ok((Ipv4Addr::new(198, 18, 0, 1), home.port).into()),
-        (None, None) => {
+        (None, Some(NicUri::Xdp(..)) | None) => {
             let (app, port) = (home.app, home.port);
             Err(Usage(format!("name the server: zygix load {app} ADDRESS[:PORT], such as 127.0.0.1:{port}")).into())
         }
@@ -293,6 +295,10 @@ fn wire(how: &How, target: SocketAddr) -> anyhow::Result<Wire> {
             Err(Usage("--netns: an shm wire is in no network namespace".into()).into())
         }
         (NicUri::Shm(path), None) => Ok(Wire::Shm { path: path.clone(), ours }),
+        (NicUri::Xdp(..), Some(_)) => {
+            Err(Usage("--host-addr: the interface is Linux's own and stays as it is (ip addr add)".into()).into())
+        }
+        (NicUri::Xdp(name, mode), None) => Ok(Wire::Xdp { name: name.clone(), mode: *mode, ours }),
         (NicUri::Tap(name), host) => {
             let host = match host {
                 None => Some(there),
@@ -442,6 +448,8 @@ mod tests {
             ("kv 10.0.0.1 --nic shm:/run/wire --addr 198.18.0.2/24", "no neighbour"),
             ("kv --nic shm:/run/wire --netns blue", "no network namespace"),
             ("kv --nic shm:/run/wire --host-addr none", "not on an shm wire"),
+            ("kv --via xdp:eth0", "name the server"),
+            ("kv 198.18.0.2 --via xdp:eth0 --host-addr none", "Linux's own"),
             ("kv 127.0.0.1 --agents 127.0.0.1 --nic tap:zx1", "cannot be used with"),
             ("kv 127.0.0.1 --agents 127.0.0.1,127.0.0.1:7117", "named twice"),
             ("kv 127.0.0.1 --json /nowhere/at/all.json", "no place for a file"),

@@ -1,0 +1,45 @@
+use std::fmt;
+use std::net::IpAddr;
+
+/// How frames come from the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The driver runs the program and places frames in our memory itself.
+    ZeroCopy,
+    /// The driver runs the program, the kernel copies frames.
+    Native,
+    /// The kernel's receive path runs the program, and copies: with any driver.
+    Generic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::ZeroCopy => "zero-copy",
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+        })
+    }
+}
+
+/// What to use. [`XdpConfig::new`] fills in the usual.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct XdpConfig {
+    /// The interface, 1 to 15 characters.
+    pub interface: String,
+    /// Queue pairs: one per elastic thread, and as many as the interface has receive queues.
+    pub queues: u16,
+    /// Our addresses: what is taken from the interface. Everything else stays the kernel's.
+    pub addresses: Vec<IpAddr>,
+    /// The mode, instead of the best that works.
+    pub mode: Option<Mode>,
+    /// Leave the steering to the network layer.
+    pub software_steering: bool,
+}
+
+impl XdpConfig {
+    /// The best mode, steering where it can be had.
+    pub fn new(interface: impl Into<String>, queues: u16, addresses: Vec<IpAddr>) -> XdpConfig {
+        XdpConfig { interface: interface.into(), queues, addresses, mode: None, software_steering: false }
+    }
+}
