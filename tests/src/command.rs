@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use crate::{Namespace, PORT, SERVER, Stack, TAP, piped, zygix_path};
+use crate::{Namespace, PORT, SERVER, Stack, TAP, XDP, piped, zygix_path};
 
 /// What is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ pub enum App {
 pub struct Serve {
     pub(crate) app: App,
     pub(crate) stack: Stack,
-    threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
     more: Vec<String>,
 }
 
@@ -75,6 +75,8 @@ impl Serve {
         let stack = match self.stack {
             Stack::Zygix => format!("--nic tap:{TAP} --addr {SERVER}/24"),
             Stack::Software => format!("--nic tap:{TAP} --addr {SERVER}/24 --steering software"),
+            Stack::Xdp => format!("--nic xdp:{XDP} --addr {SERVER}/24"),
+            Stack::Generic => format!("--nic xdp:{XDP},generic --addr {SERVER}/24"),
             Stack::Linux => format!("--stack linux-partitioned -l {SERVER}"),
             Stack::Floating => format!("--stack linux-floating -l {SERVER}"),
         };

@@ -16,6 +16,7 @@
 //! | `namespace.rs` | a network namespace that ends with its value, and whatever runs in it |
 //! | `server.rs` | a `zygix` process: its log, its ready line, its end |
 //! | `rig.rs` | a server in a namespace, ready for clients |
+//! | `veth.rs` | an interface for AF_XDP, and its other end |
 //! | `crossing.rs` | a server behind a link with faults |
 //! | `transfer.rs` | bulk up and down, every byte checked |
 //! | `run.rs` | other programs: run to their end, with a guard against hanging |
@@ -43,6 +44,7 @@ mod server;
 mod stack;
 mod text;
 mod transfer;
+mod veth;
 
 pub use binary::path as zygix_path;
 pub use command::{App, Serve};
@@ -54,6 +56,7 @@ pub use server::{Counters, Ended, Server};
 pub use stack::Stack;
 pub use text::Text;
 pub use transfer::{download, upload};
+pub use veth::{KERNEL, Veth, XDP};
 
 use std::time::{Duration, Instant};
 

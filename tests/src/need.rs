@@ -45,6 +45,14 @@ pub fn network() -> Result<(), String> {
     Ok(())
 }
 
+/// Privileges for programs at interfaces, and a kernel with AF_XDP.
+///
+/// # Errors
+/// What is missing.
+pub fn xdp() -> Result<(), String> {
+    sys::bpf::SocketMap::new(1).map(drop).map_err(|e| e.to_string())
+}
+
 /// That this process may have so many connections open. Tests that want thousands get their turn one after the other:
 /// the value is the turn.
 ///

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Namespace, PATIENCE, Ran, Serve, Server, Stack, Text, need, run};
+use crate::{Namespace, PATIENCE, Ran, Serve, Server, Stack, Text, Veth, need, run};
 
 /// The TAP's name.
 pub const TAP: &str = "zx0";
@@ -43,6 +43,13 @@ impl Rig {
         if !serve.stack.is_ours() {
             // All stacks are reached at the same address.
             namespace.inside(|| sys::link::add_address("lo", SERVER, 32)).map_err(|e| e.to_string())?;
+        }
+        if serve.stack.is_xdp() {
+            need::xdp()?;
+            Veth::within(&namespace, serve.threads.unwrap_or(1))?;
+        }
+        if serve.stack == Stack::Generic {
+            namespace.inside(|| sys::ethtool::set_tso(TAP, false)).map_err(|e| e.to_string())?;
         }
         let server = Server::start(&namespace, &mut serve.command(&namespace));
         Ok(Rig { server, namespace, stack: serve.stack })

@@ -5,6 +5,10 @@ pub enum Stack {
     Zygix,
     /// Our stack over TAP, `--steering software`: frames of foreign flow groups are forwarded between cores.
     Software,
+    /// Our stack by AF_XDP on one end of a veth, in native mode.
+    Xdp,
+    /// Likewise in generic mode; Linux cuts its super-frames itself.
+    Generic,
     /// The same applications on Linux sockets, `linux-partitioned`.
     Linux,
     /// Those on `linux-floating`, with two threads unless told otherwise.
@@ -17,6 +21,8 @@ impl Stack {
         match self {
             Stack::Zygix => "zygix",
             Stack::Software => "software",
+            Stack::Xdp => "xdp",
+            Stack::Generic => "xdp-generic",
             Stack::Linux => "linux",
             Stack::Floating => "floating",
         }
@@ -27,9 +33,14 @@ impl Stack {
         std::env::var("ZYGIX_STACKS").is_ok_and(|list| !list.split(',').any(|s| s.trim() == self.name()))
     }
 
-    /// Whether this is ours, over a TAP.
+    /// Whether this is ours, over a TAP or by AF_XDP.
     pub fn is_ours(self) -> bool {
         !matches!(self, Stack::Linux | Stack::Floating)
+    }
+
+    /// Whether this is ours by AF_XDP.
+    pub fn is_xdp(self) -> bool {
+        matches!(self, Stack::Xdp | Stack::Generic)
     }
 }
 

@@ -10,7 +10,7 @@ use tests::{App, Rig, Serve, download, need, on_stacks, upload};
 const GIGABYTE: u64 = 1 << 30;
 on_stacks! {
     /// The server digests what it receives and tells the digest.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn a_gigabyte_up(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Discard, stack).threads(2)));
         let mut stream = rig.connect();
@@ -23,7 +23,7 @@ on_stacks! {
     }
 
     /// The server sends a pattern of which every byte is known.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn a_gigabyte_down(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Source, stack).threads(2)));
         let mut stream = rig.connect();
@@ -33,7 +33,7 @@ on_stacks! {
     }
 
     /// Eight connections send and receive at the same time, as fast as they can.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn both_directions_at_once(stack) {
         const EACH: u64 = 32 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack).threads(2)));
@@ -52,7 +52,7 @@ on_stacks! {
     }
 
     /// A client that reads in fits and starts makes windows close and open again; nothing is lost by it.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn windows_that_close(stack) {
         const TOTAL: u64 = 24 << 20;
         let rig = need!(Rig::start(&Serve::new(App::Echo, stack)));
@@ -71,7 +71,7 @@ on_stacks! {
     }
 
     /// Many short connections, one after the other and side by side: each gets its answer and its end.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn short_connections(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Discard, stack).threads(2)));
         thread::scope(|scope| {

@@ -9,7 +9,7 @@ fn echo(stack: Stack) -> Result<Rig, String> {
 
 on_stacks! {
     /// Small, odd and largest unfragmented sizes, and many.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn pings_are_answered(stack) {
         let ping = need!(need::program(&["ping"], "iputils-ping"));
         let rig = need!(echo(stack));
@@ -27,7 +27,7 @@ on_stacks! {
     }
 
     /// One line there and back.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn nc_over_udp(stack) {
         let nc = need!(need::program(&["nc"], "netcat-openbsd"));
         let rig = need!(echo(stack));
@@ -38,7 +38,7 @@ on_stacks! {
     }
 
     /// Datagrams of every size up to a frame come back whole, to whoever sent them.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn datagrams_come_back(stack) {
         let rig = need!(echo(stack));
         let sockets: Vec<_> = (0..8).map(|_| rig.datagrams()).collect();
@@ -55,7 +55,7 @@ on_stacks! {
     }
 
     /// A closed UDP port is told so (ICMP port unreachable), which Linux shows as a refused connection.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn closed_ports_are_told(stack) {
         let rig = need!(echo(stack));
         let refused = rig.namespace.inside(|| {

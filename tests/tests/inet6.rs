@@ -25,7 +25,7 @@ fn bytes(n: usize, seed: usize) -> Vec<u8> {
 
 on_stacks! {
     /// Sizes up to a frame, and those that Linux cuts and we cut back: 1452 bytes, 8 of ICMP and 40 of IPv6 fill a frame.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn pings_over_ipv6_are_answered(stack) {
         let ping = need!(need::program(&["ping"], "iputils-ping"));
         let rig = need!(both(App::Echo, stack));
@@ -38,7 +38,7 @@ on_stacks! {
     }
 
     /// The link-local address, made of the hardware address, is ours as well; Linux finds it by its group.
-    [zygix = Zygix]
+    [zygix = Zygix, xdp = Xdp]
     fn the_link_local_address_answers(stack) {
         let ping = need!(need::program(&["ping"], "iputils-ping"));
         let rig = need!(both(App::Echo, stack));
@@ -56,7 +56,7 @@ on_stacks! {
     }
 
     /// A few megabytes there and back at once, over each family.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn streams_come_back_whole(stack) {
         let rig = need!(both(App::Echo, stack));
         for host in HOSTS {
@@ -73,7 +73,7 @@ on_stacks! {
     }
 
     /// Datagrams of any size come back, in pieces where they must: cut by Linux on their way in, by us on their way out.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn datagrams_of_any_size_come_back(stack) {
         let rig = need!(both(App::Echo, stack));
         let mut back = vec![0; 70_000];
@@ -92,7 +92,7 @@ on_stacks! {
     }
 
     /// Nobody is at a port: Linux is told in either family.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn closed_ports_are_told_over_ipv6(stack) {
         let rig = need!(both(App::Echo, stack));
         let refused = rig.namespace.inside(|| {
@@ -110,7 +110,7 @@ on_stacks! {
 
     /// Beyond a router whose next link is narrower than ours, and than what the client says: what does not fit is reported, sent again
     /// smaller, and nothing is lost. Datagrams are cut to what the path carries.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn segments_and_datagrams_fit_a_narrow_path(stack) {
         const NARROW: u32 = 1300;
         let gateways = "--gateway 198.18.0.1 --gateway 2001:2::1";
@@ -136,7 +136,7 @@ on_stacks! {
     }
 
     /// RFC 863 and RFC 864, over TCP and UDP, in both families.
-    [zygix = Zygix]
+    [zygix = Zygix, xdp = Xdp]
     fn discard_and_chargen(stack) {
         let rig = need!(both(App::Chargen, stack));
         let mut wanted = vec![0; 300_000];

@@ -60,7 +60,7 @@ fn capable(stack: Stack, protocol: &str, least: usize) {
 
 on_stacks! {
     /// Store, look, touch, fetch, remove, flush.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn the_tools_do_their_jobs(stack) {
         let tools = need!(Tools::start(stack));
         tools.run("memping", &[]).ok();
@@ -95,19 +95,19 @@ on_stacks! {
     }
 
     /// The ASCII half of the conformance suite.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn ascii_conforms(stack) {
         capable(stack, "-a", 27);
     }
 
     /// The binary half.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn binary_conforms(stack) {
         capable(stack, "-b", 27);
     }
 
     /// The load tools: verified values from several connections, in both protocols.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn load_is_borne(stack) {
         let tools = need!(Tools::start(stack));
         tools.run("memslap", &["--concurrency=8", "--execute-number=2000", "--test=get", "--flush"]).ok();

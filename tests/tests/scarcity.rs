@@ -39,7 +39,7 @@ fn kv(stack: Stack) -> Serve {
 
 on_stacks! {
     /// Ten thousand clients stop in the middle of a line that is longer than a small buffer.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn half_lines(stack) {
         let _turn = need!(need::connections(10_000));
         let rig = need!(Rig::start(&kv(stack)));
@@ -71,7 +71,7 @@ on_stacks! {
     }
 
     /// Two hundred clients promise a large value and send half of it: together more than `-m` allows.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn half_values(stack) {
         let rig = need!(Rig::start(&kv(stack).with("-m 64")));
         let mut witness = rig.text();
@@ -103,7 +103,7 @@ on_stacks! {
     }
 
     /// More values than fit: the oldest go, memory stays where it is, or with `-M` the server refuses.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn more_values_than_memory(stack) {
         let rig = need!(Rig::start(&kv(stack).with("-m 16")));
         let mut text = rig.text();
@@ -132,7 +132,7 @@ on_stacks! {
     }
 
     /// Two hundred clients send to the echo and never read: what they sent waits in their own buffers and windows.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn deaf_talkers(stack) {
         // 200 MB are many times what all of our buffers hold, and far from what Linux has for all of its sockets.
         const EACH: usize = 1 << 20;
@@ -179,7 +179,7 @@ on_stacks! {
 
     /// More connections that the server ends, one right after the other, than it may have at once: those that are over
     /// (TIME-WAIT is the server's) do not count against the living for long.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn connections_that_the_server_ends(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Source, stack).threads(2).with("-c 500")));
         rig.namespace.inside(|| {
@@ -196,7 +196,7 @@ on_stacks! {
     }
 
     /// Clients that vanish by resets in every stage leave nothing behind.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn resets(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let mut witness = rig.text();

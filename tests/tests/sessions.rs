@@ -80,7 +80,7 @@ fn noise(seed: u64) -> impl FnMut() -> u64 {
 
 on_stacks! {
     /// A session as in memcached's protocol.txt, with pipelining, through `nc`.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn nc_in_order(stack) {
         let nc = need!(need::program(&["nc"], "netcat-openbsd"));
         let rig = need!(Rig::start(&kv(stack)));
@@ -107,7 +107,7 @@ on_stacks! {
     }
 
     /// Ten thousand commands sent before the first answer is read.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn pipelining(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let mut text = rig.text();
@@ -126,7 +126,7 @@ on_stacks! {
     }
 
     /// Commands cut anywhere, byte by byte, then the connection ends in every way there is.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn half_commands(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let whole = b"set half 0 0 10\r\n0123456789\r\nget half\r\n";
@@ -154,7 +154,7 @@ on_stacks! {
     }
 
     /// `nc </dev/zero` and other floods of nonsense: refused in the protocol's own words or cut off, never in the way.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn floods(stack) {
         let nc = need!(need::program(&["nc"], "netcat-openbsd"));
         let rig = need!(Rig::start(&kv(stack)));
@@ -179,7 +179,7 @@ on_stacks! {
     }
 
     /// Binary headers and random bytes of every kind.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn garbage(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let mut next = noise(0x5eed);
@@ -208,7 +208,7 @@ on_stacks! {
     }
 
     /// 10 000 connections that say nothing: others are served, nothing is lost, and memory stays bounded.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn silent_connections(stack) {
         const SILENT: usize = 10_000;
         let _turn = need!(need::connections(SILENT));
@@ -241,7 +241,7 @@ on_stacks! {
     }
 
     /// More connections than `-c` allows: told so, and the limit holds only while they last.
-    [zygix = Zygix, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
     fn the_connection_limit(stack) {
         let rig = need!(Rig::start(&kv(stack).with("-c 20")));
         let mut open: Vec<Text> = (0..20).map(|_| rig.text()).collect();
@@ -274,7 +274,7 @@ on_stacks! {
     }
 
     /// Clients that ask for much and read nothing: their answers wait in bounded memory, in nobody's way.
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn clients_that_never_read(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let value: Vec<u8> = (0..1_000_000).map(|i| (i % 251) as u8).collect();

@@ -46,7 +46,7 @@ fn forwarded(rig: &Rig) -> (u64, u64) {
 
 on_stacks! {
     /// The NIC brings each frame to the core that owns its flow.
-    [zygix = Zygix]
+    [zygix = Zygix, xdp = Xdp]
     fn with_steering_a_connection_is_seen_by_its_core_only(stack) {
         let rig = need!(Rig::start(&Serve::new(App::Kv, stack).threads(2)));
         if rig.server.log().contains(SOFTWARE) {

@@ -68,9 +68,9 @@ pub enum XdpError {
         /// The queue.
         queue: u16,
     },
-    /// There are more or fewer receive queues than we were told to use.
+    /// There are more or fewer receive queues than we were told to use, or fewer transmit queues.
     #[error(
-        "interface {name} has {has} receive queue(s), and {wanted} elastic thread(s) want one each; use -t {has}, or: ethtool -L {name} {}",
+        "interface {name} has {has} receive queue(s) and {tx} transmit queue(s), and {wanted} elastic thread(s) want one of each; use -t {has}, or: ethtool -L {name} {}",
         .channels.replace('N', &.wanted.to_string())
     )]
     QueueCount {
@@ -80,6 +80,8 @@ pub enum XdpError {
         wanted: u16,
         /// Receive queues.
         has: u32,
+        /// Transmit queues.
+        tx: u32,
         /// How `ethtool -L` calls them.
         channels: &'static str,
     },

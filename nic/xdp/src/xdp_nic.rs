@@ -226,10 +226,11 @@ fn check(config: &XdpConfig) -> Result<link::Info, XdpError> {
         return Err(XdpError::Taken { name: name.clone(), address });
     }
     if let Ok(has) = ethtool::queues(name)
-        && has.rx != u32::from(queues)
+        && (has.rx != u32::from(queues) || has.tx < u32::from(queues))
     {
-        let channels = if info.kind == "veth" { "rx N" } else { "combined N" };
-        return Err(XdpError::QueueCount { name: name.clone(), wanted: queues, has: has.rx, channels });
+        let channels = if info.kind == "veth" { "rx N tx N" } else { "combined N" };
+        let (name, has, tx) = (name.clone(), has.rx, has.tx);
+        return Err(XdpError::QueueCount { name, wanted: queues, has, tx, channels });
     }
     Ok(info)
 }
