@@ -38,7 +38,7 @@ on_stacks! {
     }
 
     /// The link-local address, made of the hardware address, is ours as well; Linux finds it by its group.
-    [zygix = Zygix, xdp = Xdp]
+    [zygix = Zygix]
     fn the_link_local_address_answers(stack) {
         let ping = need!(need::program(&["ping"], "iputils-ping"));
         let rig = need!(both(App::Echo, stack));

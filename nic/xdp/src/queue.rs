@@ -54,6 +54,8 @@ impl XdpQueue {
             socket.fill.push(chunk * size);
         }
         socket.fill.publish();
+        // A driver that was bound before there were chunks may wait to be told.
+        socket.fd.kick_rx();
         let free = (u64::from(SLOTS)..2 * u64::from(SLOTS)).rev().map(|chunk| chunk * size).collect();
         let seen = Seen { fd: socket.fd.clone(), partial: AtomicU64::new(0), gone: AtomicBool::new(false) };
         let (seen, counters) = (Arc::new(seen), QueueCounters::default());
@@ -86,6 +88,15 @@ impl XdpQueue {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += len as u64;
         Some(RxFrame { head, rest: MbufQueue::new(), csum_ok, group: None })
+    }
+
+    /// A driver that has run out of chunks wants to be told that there are some (zero-copy only).
+    #[inline]
+    fn refill(&mut self) {
+        if self.socket.fill.needs_wakeup() {
+            self.counters.rx_syscalls += 1;
+            self.socket.fd.kick_rx();
+        }
     }
 
     /// Takes back the chunks of frames that are out.
@@ -125,8 +136,8 @@ impl XdpQueue {
     /// The interface is down (frames wait for it to come back) or gone.
     #[cold]
     fn refused(&mut self, error: i32) {
-        self.counters.tx_errors += 1;
         if error != libc::ENETDOWN {
+            self.counters.tx_errors += 1;
             self.seen.gone.store(true, Relaxed);
             self.unsent = false;
         }
@@ -147,6 +158,7 @@ impl Queue for XdpQueue {
         let max = max.min(out.capacity() - before).min(SLOTS as usize) as u32;
         let ready = self.socket.rx.ready(max);
         if ready == 0 {
+            self.refill();
             return 0;
         }
         (0..ready.min(AHEAD)).for_each(|i| self.socket.chunks.fetch(self.socket.rx.peek(i).addr));
@@ -169,10 +181,7 @@ impl Queue for XdpQueue {
         }
         self.socket.rx.release(taken);
         self.socket.fill.publish();
-        if self.socket.fill.needs_wakeup() {
-            self.counters.rx_syscalls += 1;
-            self.socket.fd.kick_rx();
-        }
+        self.refill();
         out.len() - before
     }
 

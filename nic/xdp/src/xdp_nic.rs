@@ -65,8 +65,11 @@ impl XdpNic {
         let bound = bound.collect::<Result<Vec<Socket>, XdpError>>()?;
         let zero_copy = mode == Mode::Native && bound.iter().all(Socket::is_zero_copy);
         let hash = FlowHash::random();
-        let peer =
-            if config.software_steering { Err("asked for".to_owned()) } else { peer::steer(&info, queues, &hash) };
+        let peer = match queues {
+            _ if config.software_steering => Err("asked for".to_owned()),
+            1 => Err("there is one queue only".to_owned()),
+            _ => peer::steer(&info, queues, &hash),
+        };
         let caps = Arc::new(caps(&info, name, peer.is_ok() || queues == 1));
         let veth = info.kind == "veth";
         let queues: Vec<XdpQueue> = bound.into_iter().map(|s| XdpQueue::new(s, caps.clone(), veth)).collect();

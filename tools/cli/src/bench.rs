@@ -2,7 +2,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lab::Lab;
-use lab::kinds::{Asked, Extent, Finding, batch, bulk, calibrate, churn, pingpong, sched, sizes, spin, stacks, truth};
+use lab::kinds::{
+    Asked, Extent, Finding, batch, bulk, calibrate, churn, pingpong, sched, sizes, spin, stacks, truth, xdp,
+};
 use units::Nanos;
 
 use crate::Usage;
@@ -27,6 +29,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Kind::Sched(args) => carry_out("sched", &args.plain.measuring, |asked| {
             sched::run(&mut Lab::build("bench")?, asked, args.plain.extent(), &args.parts())
         }),
+        Kind::Xdp(args) => plain("xdp", args, xdp::run),
         Kind::Stall(args) => plain("stall", args, sched::stall::run),
         Kind::Truth(args) => carry_out("truth", &args.plain.measuring, |asked| {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())

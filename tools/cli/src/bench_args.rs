@@ -42,6 +42,8 @@ Examples:
     Batch(Plain),
     /// Work of known length on both Linux stacks: the highest load with p99 <= 10 S, against what theory allows
     Spin(Plain),
+    /// memcached, linux-partitioned and Zygix over AF_XDP, on one veth with one client on AF_XDP: requests/s at p99 <= 500 us, server time, latency
+    Xdp(Plain),
     /// Goodput of one connection by wire, and over links with loss, reordering, damage, delay, beside Linux on the same link
     #[command(after_help = "\
 Zygix over shm and TAP, Linux over veth; then both behind one link with faults, each segment of either meeting the same dice;

@@ -16,6 +16,7 @@
 //! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
 //! | [`calibrate`] | what operations take on this machine, for simulated worlds; it needs no [`Lab`] |
+//! | [`xdp`] | a store on Linux and on Zygix over one veth, with a client that is on AF_XDP |
 //! | [`truth`] | the load generator against known answers |
 //! | `side.rs`, `grid.rs` | what these six share: a server with its client, and measurements laid out by both |
 
@@ -41,6 +42,7 @@ pub mod sizes;
 pub mod spin;
 pub mod stacks;
 pub mod truth;
+pub mod xdp;
 
 pub use grid::{Extent, text};
 
