@@ -180,7 +180,7 @@ on_stacks! {
     }
 
     /// Fragments that fit nothing, and what is known of IP beyond TCP, UDP and ICMP: nothing.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn fragments_and_foreign_protocols(stack) {
         let mut bench = need!(Bench::start(stack));
         let wire = &bench.wire;
@@ -253,7 +253,7 @@ on_stacks! {
     }
 
     /// Segments to ports where nobody listens, and impossible ones to the port where somebody does.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn segments_to_no_connection(stack) {
         let bench = need!(Bench::start(stack));
         let wire = &bench.wire;
@@ -299,7 +299,7 @@ on_stacks! {
     }
 
     /// Blind attacks on an established connection (RFC 5961), by somebody who knows the ports, and even the numbers.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn blind_attacks_on_a_connection(stack) {
         let mut bench = need!(Bench::start(stack));
         let (port, last) = overhear(&bench.wire, &mut bench.witness);
@@ -357,7 +357,7 @@ on_stacks! {
 
     /// More half-open connections than there is room for, from addresses that exist and never answer: memory stays
     /// bounded, and cookies let honest clients in meanwhile.
-    [zygix = Zygix, software = Software]
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic]
     fn a_flood_of_syns(stack) {
         const SYNS: u32 = 40_000;
         let mut bench = need!(Bench::start(stack));

@@ -210,12 +210,14 @@ fn without_privilege_the_remedy_is_named() {
 }
 
 /// Two queues, and a program at the other end of the veth, in another namespace: no frame passes from core to core. With --steering
-/// software all of them come by one queue, and do.
+/// software, and in generic mode, they do, and that is said.
 #[test]
 fn two_queues_are_steered_from_the_other_end() {
-    for (more, steered) in [("", true), ("--steering software", false)] {
+    for (stack, more, steered) in
+        [(Stack::Xdp, "", true), (Stack::Xdp, "--steering software", false), (Stack::Generic, "", false)]
+    {
         let rig = need!(Rig::new(2));
-        let server = rig.serve(&kv(Stack::Xdp).threads(2).with(more));
+        let server = rig.serve(&kv(stack).threads(2).with(more));
         assert_eq!(server.log().contains("software RSS"), !steered, "{}", server.log());
         let mut clients: Vec<Text> = (0..64).map(|_| Text::new(rig.connect((SERVER, PORT)))).collect();
         for round in 0..5 {

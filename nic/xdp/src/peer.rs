@@ -3,6 +3,8 @@
 //! A frame arrives by the queue that it left by, and our socket gets frames of its own queue only. So the choice is the sender's, as it is
 //! the NIC's on a wire, and the other end must be within reach: in our namespace, or in one that `ip netns` knows. A connected socket of Linux
 //! keeps the queue that its connection was first given until nothing is under way; meanwhile the network layer forwards.
+//!
+//! In native mode only: without a program in the driver, a veth does not pass on by which queue a frame came.
 
 use std::os::fd::AsFd;
 

@@ -36,7 +36,7 @@ struct UmemReg {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Statistics {
-    /// Frames that were larger than a chunk, or else could not be delivered.
+    /// Frames that were larger than a chunk, or found none (see `rx_fill_empty`).
     pub rx_dropped: u64,
     /// Descriptors of ours in the fill ring that made no sense.
     pub rx_invalid: u64,

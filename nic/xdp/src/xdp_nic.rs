@@ -68,6 +68,9 @@ impl XdpNic {
         let peer = match queues {
             _ if config.software_steering => Err("asked for".to_owned()),
             1 => Err("there is one queue only".to_owned()),
+            _ if mode == Mode::Generic && info.kind == "veth" => {
+                Err("in generic mode a veth delivers every frame by its first queue".to_owned())
+            }
             _ => peer::steer(&info, queues, &hash),
         };
         let caps = Arc::new(caps(&info, name, peer.is_ok() || queues == 1));
