@@ -6,6 +6,7 @@
 //!   link_stack  LinkStack, Link, Chain       many push, one takes all: how foreign mbufs come home
 //!   offers      Offers                       one pushes, any takes one: ready work for whichever core is free
 //!   returns     Returns                      any returns, one takes all: how it comes home
+//!   epoch       Epoch                        an empty ring, as another core learns of it
 //!   ring        Ends, Producer, Consumer     the indices of an SPSC ring; the other end may lie
 //!   switch      atomic, cell                 std's primitives, loom's under `--cfg loom`, shuttle's under `--cfg shuttle`
 //! ```
@@ -14,6 +15,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p sync --release --test loom`. Absent on purpose: locks that wait, and
 //! what is in the slots, nodes and cells.
 
+mod epoch;
 mod link_stack;
 mod offers;
 mod returns;
@@ -22,6 +24,7 @@ mod sleep;
 mod switch;
 mod try_lock;
 
+pub use epoch::{Epoch, Mark};
 pub use link_stack::{Chain, Link, LinkStack, Linked};
 pub use offers::{Offers, Taken};
 pub use returns::Returns;

@@ -124,6 +124,18 @@ impl Producer {
         }
     }
 
+    /// How far the ring has been filled, for [`passed`](Self::passed).
+    pub fn mark(&self) -> u32 {
+        self.tail
+    }
+
+    /// Whether the consumer has emptied every slot that was filled before `mark`.
+    pub fn passed(&self, ends: &Ends, mark: u32) -> bool {
+        let left = mark.wrapping_sub(ends.head.0.load(Ordering::Acquire));
+        // An index beyond the mark leaves more than there are slots, if it is no lie; and who lies about what it has had harms itself.
+        left == 0 || left > self.slots
+    }
+
     /// How often the consumer's index was impossible.
     pub fn lies(&self) -> u64 {
         self.lies
@@ -191,6 +203,22 @@ mod tests {
         (producer.tail, producer.published, producer.head) = (start, start, start);
         (consumer.head, consumer.released, consumer.tail) = (start, start, start);
         (Ends { tail: Line(start.into()), head: Line(start.into()) }, producer, consumer)
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_all_before_it_are_emptied() {
+        let (ends, mut producer, mut consumer) = ring(u32::MAX - 1);
+        (0..3).for_each(|_| producer.push());
+        let mark = producer.mark();
+        producer.push();
+        producer.publish(&ends);
+        assert_eq!(consumer.ready(&ends, 4), 4);
+        let passed = [(); 4].map(|()| {
+            consumer.pop();
+            consumer.release(&ends);
+            producer.passed(&ends, mark)
+        });
+        assert_eq!(passed, [false, false, true, true]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
 use loom::thread;
 use sync::cell::UnsafeCell;
 use sync::ring::{Consumer, Ends, Producer};
-use sync::{Link, LinkStack, Linked, Offers, Returns, SleepWord, Taken, TryLock};
+use sync::{Epoch, Link, LinkStack, Linked, Offers, Returns, SleepWord, Taken, TryLock};
 
 #[test]
 fn a_try_lock_admits_one_at_a_time_and_hands_its_writes_on() {
@@ -370,4 +370,51 @@ fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.check(model);
+}
+
+/// A sender puts a frame into the old ring, and the next one of the same flow into the new one. Who takes that from the new ring lets it pass only when
+/// the old ring is known to hold nothing older: by then the first one has been passed on to it.
+#[test]
+fn a_frame_of_the_new_ring_waits_for_those_of_the_old_one() {
+    loom::model(|| {
+        struct Rings {
+            old: AtomicBool,
+            new: AtomicBool,
+            passed_on: AtomicBool,
+            epoch: Epoch,
+        }
+        let rings = Arc::new(Rings {
+            old: AtomicBool::new(false),
+            new: AtomicBool::new(false),
+            passed_on: AtomicBool::new(false),
+            epoch: Epoch::new(),
+        });
+        let sender = thread::spawn({
+            let r = rings.clone();
+            move || {
+                r.old.store(true, Release);
+                r.new.store(true, Release);
+            }
+        });
+        let poller = thread::spawn({
+            let r = rings.clone();
+            move || {
+                for _ in 0..2 {
+                    r.epoch.begins();
+                    if r.old.load(Acquire) {
+                        r.passed_on.store(true, Relaxed);
+                    }
+                    r.epoch.was_empty();
+                }
+            }
+        });
+        if rings.new.load(Acquire) {
+            let mark = rings.epoch.mark();
+            if rings.epoch.passed(mark) {
+                assert!(rings.passed_on.load(Relaxed), "the older frame is still in the old ring");
+            }
+        }
+        sender.join().unwrap();
+        poller.join().unwrap();
+    });
 }
