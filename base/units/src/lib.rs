@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod groups;
 mod id;
 mod nanos;
 
 pub use counter::Counter;
+pub use groups::GroupSet;
 pub use id::{CoreId, FLOW_GROUPS, FlowGroupId};
 pub use nanos::Nanos;

@@ -90,3 +90,19 @@ pub enum Syscall {
         mbuf: RxRef,
     },
 }
+
+impl Syscall {
+    /// The connection that it is about, if it is about one.
+    pub const fn handle(&self) -> Option<Handle> {
+        match *self {
+            Syscall::Accept { handle, .. }
+            | Syscall::Sendv { handle, .. }
+            | Syscall::RecvDone { handle, .. }
+            | Syscall::Shutdown { handle }
+            | Syscall::Close { handle }
+            | Syscall::Abort { handle }
+            | Syscall::Timer { handle, .. } => Some(handle),
+            Syscall::Connect { .. } | Syscall::UdpSend { .. } | Syscall::UdpRecvDone { .. } => None,
+        }
+    }
+}

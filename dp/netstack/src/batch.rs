@@ -142,6 +142,22 @@ pub struct Batch {
     pub(crate) calls: Vec<Syscall>,
     pub(crate) returns: Vec<i64>,
     pub(crate) sg: Vec<Option<Mbuf>>,
+    pub(crate) left: Left,
+}
+
+/// What could not be carried out where a batch came home, for its connections belong to another core now: by their places.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) calls: Vec<u32>,
+    pub(crate) entries: Vec<u16>,
+    /// It has been carried out elsewhere: nothing is to be done any more.
+    pub(crate) travelled: bool,
+}
+
+impl Left {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.entries.is_empty()
+    }
 }
 
 impl Batch {
@@ -155,6 +171,11 @@ impl Batch {
             calls: Vec::with_capacity(bound * CALLS_PER_ENTRY),
             returns: Vec::with_capacity(bound * CALLS_PER_ENTRY),
             sg: Vec::with_capacity(bound * CALLS_PER_ENTRY),
+            left: Left {
+                calls: Vec::with_capacity(bound * CALLS_PER_ENTRY),
+                entries: Vec::with_capacity(bound),
+                travelled: false,
+            },
         }
     }
 
@@ -264,7 +285,14 @@ impl Batch {
         (TxRange { first, count: self.sg.len() as u32 - first }, bytes)
     }
 
-    /// What each syscall came to, in their order: a [`Code`] or a byte count. Filled in by `complete`.
+    /// Whether syscalls or connections are left that belong to another core now ([`Stack::send_after`](crate::Stack::send_after)).
+    #[inline]
+    pub fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// What each syscall came to, in their order: a [`Code`] or a byte count. Filled in by `complete`. One that is left for another core has come
+    /// to nothing yet, which is [`Code::Ok`].
     pub fn returns(&self) -> &[i64] {
         &self.returns
     }
@@ -289,6 +317,15 @@ impl Batch {
         }
     }
 
+    /// Entry `place` belongs to another core now: it keeps its bytes until it gets there.
+    #[cold]
+    pub(crate) fn leave_entry(&mut self, place: usize, rest: MbufQueue) {
+        if let Some(entry) = self.entries.get_mut(place) {
+            entry.rx = rest;
+            self.left.entries.push(place as u16);
+        }
+    }
+
     /// Forgets everything of a completed batch; buffers go home.
     pub fn clear(&mut self) {
         self.entries.clear();
@@ -297,5 +334,6 @@ impl Batch {
         self.refused.clear();
         self.calls.clear();
         self.sg.clear();
+        self.left.travelled = false;
     }
 }

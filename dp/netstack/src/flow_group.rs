@@ -1,4 +1,4 @@
-//! A flow group: the unit of ownership and, later, of migration. It owns its connections and half-open entries.
+//! A flow group: the unit of ownership and of migration. It owns its connections and half-open entries.
 
 use std::collections::VecDeque;
 

@@ -53,7 +53,7 @@ impl Part {
 
 /// A piece that waits: its frame as it came.
 pub(crate) struct Waiting {
-    frame: Mbuf,
+    pub(crate) frame: Mbuf,
     part: Part,
 }
 
@@ -78,15 +78,7 @@ impl<Q: Queue> Stack<Q> {
             return Err(DropReason::Fragment);
         }
         let Part { key, offset, more, at, .. } = part;
-        // Its ports are in another piece: all pieces meet where their common names lead.
-        let (id_high, id_low) = ((key.id >> 16) as u16, key.id as u16);
-        let names = Tuple {
-            local: key.dst,
-            remote: key.src,
-            local_port: id_high ^ u16::from(key.protocol),
-            remote_port: id_low,
-        };
-        let group = self.shared.flow_group(&names);
+        let group = self.shared.flow_group(&meeting_place(&key));
         if self.shared.owner(group) != self.core {
             return self.pass_on(RxFrame { group: None, ..frame }, group);
         }
@@ -147,6 +139,13 @@ impl<Q: Queue> Stack<Q> {
             self.complain(&frame, &packet, Complaint::Reassembly, now);
         }
     }
+}
+
+/// The flow on whose core the pieces of a datagram meet: their ports are in one of them only, so what all have in common has to do.
+pub(crate) fn meeting_place(key: &Key) -> Tuple {
+    let (id_high, id_low) = ((key.id >> 16) as u16, key.id as u16);
+    let local_port = id_high ^ u16::from(key.protocol);
+    Tuple { local: key.dst, remote: key.src, local_port, remote_port: id_low }
 }
 
 /// A datagram that its pieces are copied into.

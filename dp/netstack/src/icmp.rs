@@ -157,8 +157,9 @@ impl<Q: Queue> Stack<Q> {
         let quote = quote.ok_or(DropReason::Icmp)?;
         let ends = self.shared.addresses.ends(&quote.tuple).ok_or(DropReason::IcmpForged)?;
         let group = self.shared.flow_group(&quote.tuple);
-        if self.shared.owner(group) != self.core {
-            return self.pass_on(RxFrame { group: None, ..frame }, group);
+        let word = self.shared.owner_word(group);
+        if word != self.core.0 && !self.admits(group, word) {
+            return self.set_aside(RxFrame { group: None, ..frame }, group, word);
         }
         if quote.protocol == ipv4::UDP {
             return self.udp_error(&quote, report, now);

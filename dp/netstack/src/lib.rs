@@ -10,6 +10,8 @@
 //!   NIC queue ─ tx.rs ◄─ output of dirty connections, timers.rs
 //! ```
 //!
+//! Flow groups come from and go to other stacks: moves.rs, and trips.rs for the batches that were out meanwhile.
+//!
 //! A [`Stack`] is one value per core, reached only through its `StackGuard`; [`Shared`] is what all stacks read.
 //! Flow groups are values that own their connections and half-open entries; for every frame the owner word of its group
 //! decides who handles it ([`Shared::owner`]), whichever queue delivered it.
@@ -31,6 +33,7 @@ mod fragments;
 mod half_open;
 mod icmp;
 mod metrics;
+mod moves;
 mod ndp;
 mod neighbours;
 mod path_mtu;
@@ -42,6 +45,7 @@ mod stack;
 mod syscalls;
 mod tcp_in;
 mod timers;
+mod trips;
 mod tx;
 mod udp;
 
@@ -50,6 +54,7 @@ pub use config::{Network, PoolSizes, StackConfig};
 pub use drop_reason::DropReason;
 pub use flow_group::CONN_BYTES;
 pub use metrics::Metrics;
+pub use moves::{Busy, GRACE, Parcel};
 pub use shared::{PostError, Shared};
 pub use slips::{NARROW_MAX, Work};
 pub use stack::{Progress, Stack};

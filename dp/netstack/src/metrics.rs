@@ -27,6 +27,12 @@ metrics! {
     rx_forwarded_in,
     /// Frames of foreign flow groups, forwarded to their owners.
     rx_forwarded_out,
+    /// Flow groups handed over to other cores.
+    groups_out,
+    /// Flow groups taken over from other cores.
+    groups_in,
+    /// Frames of groups that had just come here, which waited for the group or for older ones to come by its last core.
+    deferred,
     /// Frames given to the NIC.
     tx_frames,
     /// Frames that waited because the NIC was full.

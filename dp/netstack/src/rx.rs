@@ -95,9 +95,12 @@ impl<Q: Queue> Stack<Q> {
                 let (remote_port, local_port) = (port(0), port(2));
                 let ends = Ends { remote: packet.src, remote_port, local_port, local: packet.local };
                 let group = frame.group.unwrap_or_else(|| self.group_of(&ends));
-                if self.shared.owner(group) != self.core {
+                let word = self.shared.owner_word(group);
+                if word != self.core.0 {
                     frame.group = Some(group);
-                    return self.pass_on(frame, group);
+                    if !self.admits(group, word) {
+                        return self.set_aside(frame, group, word);
+                    }
                 }
                 if packet.protocol == ipv4::TCP {
                     self.tcp_arrives(frame, packet, &ends, group, now)
@@ -127,6 +130,7 @@ impl<Q: Queue> Stack<Q> {
     }
 
     /// Hands a frame of a foreign group to its owner.
+    #[cold]
     pub(crate) fn pass_on(&mut self, frame: RxFrame, group: FlowGroupId) -> Result<(), DropReason> {
         self.metrics.rx_forwarded_out.inc();
         self.shared.forward(self.shared.owner(group), frame).map_err(|_| DropReason::InboxFull)

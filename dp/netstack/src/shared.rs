@@ -1,12 +1,14 @@
 //! What all stacks of a dataplane share. Everything here is read by any core at any time; the few writes are atomic.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use abi::Handle;
 use crossbeam_queue::ArrayQueue;
 use mem::{Depot, MemError};
 use nic::RxFrame;
+use shuffle::Shuffle;
+use sync::Epoch;
 use tcp::{IsnKey, SynCookies};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId};
 use wire::Tuple;
@@ -17,6 +19,8 @@ use crate::conn::Conn;
 use crate::flow_table::FlowKey;
 use crate::metrics::Metrics;
 use crate::neighbours::Neighbours;
+use crate::slips::Work;
+use crate::trips::{TRIPS, Trip};
 
 /// What every IPv6 host can take: RFC 9293 section 3.7.1, MUST-15.
 const DEFAULT_MSS_V6: u16 = wire::ipv6::MIN_MTU - (wire::ipv6::HEADER + wire::tcp::HEADER) as u16;
@@ -24,6 +28,10 @@ const DEFAULT_MSS_V6: u16 = wire::ipv6::MIN_MTU - (wire::ipv6::HEADER + wire::tc
 const LONGER: u16 = (wire::ipv6::HEADER - wire::ipv4::HEADER) as u16;
 /// Frames that may wait for their owner.
 const INBOX: usize = 1024;
+/// In an owner word: the group has come to this core a moment ago, and frames of it may still come by its last core's ring.
+pub(crate) const SETTLING: u16 = 1 << 15;
+/// No core: a group that has never moved came from there.
+const NOBODY: u16 = u16::MAX;
 /// Messages that background threads may have waiting at one core.
 pub(crate) const MAIL: usize = 64 * 1024;
 
@@ -43,7 +51,16 @@ impl std::error::Error for PostError {}
 pub(crate) struct Inbox {
     pub(crate) frames: ArrayQueue<RxFrame>,
     pub(crate) mail: Mutex<Vec<(Handle, u64)>>,
+    /// Batches of which something is to be carried out here.
+    pub(crate) trips: ArrayQueue<Trip>,
+    /// There is mail, or a trip, or there are frames of groups that came here.
     pub(crate) mail_waits: AtomicBool,
+    /// Frames of groups that came here, from the core that they came from: older than what this core's own ring brings.
+    pub(crate) moved: ArrayQueue<RxFrame>,
+    /// The polls that found this core's ring empty, counted while somebody waits for them.
+    pub(crate) epoch: Epoch,
+    /// Its shuffle layer, where batches come home to.
+    pub(crate) shuffle: OnceLock<Arc<Shuffle<Work>>>,
 }
 
 /// A set of port numbers.
@@ -74,6 +91,11 @@ pub struct Shared {
     /// The engine's parameters for IPv6.
     tcp_v6: tcp::Config,
     owners: [AtomicU16; FLOW_GROUPS],
+    came_from: [AtomicU16; FLOW_GROUPS],
+    /// Groups on their way or settling, and requests to move some: nobody looks further while there are none.
+    moving: AtomicU32,
+    /// Records that some stack has too many of.
+    pub(crate) surplus: ArrayQueue<tcp::Spare>,
     pub(crate) neighbours: Neighbours,
     inboxes: Box<[Inbox]>,
     metrics: Box<[Arc<Metrics>]>,
@@ -105,12 +127,19 @@ impl Shared {
         let key = |n: usize| std::array::from_fn(|i| secret[16 * n + i]);
         Ok(Shared {
             owners: std::array::from_fn(|g| AtomicU16::new((g % cores) as u16)),
+            came_from: [const { AtomicU16::new(NOBODY) }; FLOW_GROUPS],
+            moving: AtomicU32::new(0),
+            surplus: ArrayQueue::new((cores * config.records).max(1)),
             neighbours: Neighbours::new(),
             inboxes: (0..cores)
                 .map(|_| Inbox {
                     frames: ArrayQueue::new(INBOX),
                     mail: Mutex::new(Vec::with_capacity(MAIL)),
+                    trips: ArrayQueue::new(cores * TRIPS),
                     mail_waits: AtomicBool::new(false),
+                    moved: ArrayQueue::new(INBOX),
+                    epoch: Epoch::new(),
+                    shuffle: OnceLock::new(),
                 })
                 .collect(),
             metrics: (0..cores).map(|_| Arc::default()).collect(),
@@ -147,7 +176,58 @@ impl Shared {
     /// The core whose network layer owns the flow group.
     #[inline]
     pub fn owner(&self, group: FlowGroupId) -> CoreId {
-        CoreId(self.owners[group.index() % FLOW_GROUPS].load(Ordering::Acquire))
+        CoreId(self.owner_word(group) & !SETTLING)
+    }
+
+    /// The core, and whether the group is [`SETTLING`] there.
+    #[inline]
+    pub(crate) fn owner_word(&self, group: FlowGroupId) -> u16 {
+        self.owners[group.index() % FLOW_GROUPS].load(Ordering::Acquire)
+    }
+
+    /// The core that had the group before its owner, if it has ever moved.
+    pub(crate) fn came_from(&self, group: FlowGroupId) -> Option<CoreId> {
+        let core = self.came_from[group.index() % FLOW_GROUPS].load(Ordering::Relaxed);
+        (core != NOBODY).then_some(CoreId(core))
+    }
+
+    /// From here on `to` is the group's owner, and `from` forwards what still comes to it. By `from`, under its lock.
+    pub(crate) fn hand_over(&self, group: FlowGroupId, from: CoreId, to: CoreId) {
+        self.came_from[group.index() % FLOW_GROUPS].store(from.0, Ordering::Relaxed);
+        self.moving.fetch_add(1, Ordering::Relaxed);
+        self.owners[group.index() % FLOW_GROUPS].store(to.0 | SETTLING, Ordering::Release);
+    }
+
+    /// Nothing more is expected by its last core's ring. By the owner, under its lock.
+    pub(crate) fn settled(&self, group: FlowGroupId) {
+        let core = self.owner(group);
+        self.owners[group.index() % FLOW_GROUPS].store(core.0, Ordering::Release);
+        self.moving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the group has come to its owner so lately that it does not go on yet.
+    pub fn is_settling(&self, group: FlowGroupId) -> bool {
+        self.owner_word(group) & SETTLING != 0
+    }
+
+    /// Whether groups are on their way or settling, or somebody asks for that.
+    #[inline]
+    pub fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Relaxed) != 0
+    }
+
+    /// Somebody begins, or ends, to ask for groups to be moved: elastic threads look at that while there is any.
+    pub fn asks_to_move(&self, begins: bool) {
+        if begins {
+            self.moving.fetch_add(1, Ordering::SeqCst)
+        } else {
+            self.moving.fetch_sub(1, Ordering::SeqCst)
+        };
+    }
+
+    /// The counts of a core's empty polls.
+    pub fn epoch(&self, core: CoreId) -> &Epoch {
+        &self.inbox(core).epoch
     }
 
     /// The flow group of a flow.
@@ -206,11 +286,31 @@ impl Shared {
     /// Whether something waits in a core's inbox: to be asked before that core sleeps.
     pub fn has_inbox(&self, core: CoreId) -> bool {
         let inbox = self.inbox(core);
-        !inbox.frames.is_empty() || inbox.mail_waits.load(Ordering::Acquire)
+        !inbox.frames.is_empty() || inbox.mail_waits.load(Ordering::Acquire) || !inbox.moved.is_empty()
     }
 
     pub(crate) fn inbox(&self, core: CoreId) -> &Inbox {
         &self.inboxes[core.index()]
+    }
+
+    /// Posts a message on that came to a core which the connection has left. However many wait: it has been admitted once.
+    #[cold]
+    pub(crate) fn post_on(&self, to: Handle, token: u64) {
+        let core = self.owner(to.group());
+        let inbox = self.inbox(core);
+        inbox.mail.lock().unwrap_or_else(|e| e.into_inner()).push((to, token));
+        inbox.mail_waits.store(true, Ordering::Release);
+        (self.wake)(core);
+    }
+
+    /// Hands a frame to the core that its group has gone to; gives it back when there is no room.
+    #[cold]
+    pub(crate) fn forward_moved(&self, to: CoreId, frame: RxFrame) -> Result<(), RxFrame> {
+        let inbox = self.inbox(to);
+        inbox.moved.push(frame)?;
+        inbox.mail_waits.store(true, Ordering::Release);
+        (self.wake)(to);
+        Ok(())
     }
 
     /// Hands a frame to its owner; gives it back when the owner's inbox is full.

@@ -15,7 +15,10 @@ use units::Nanos;
 use crate::batch::{Batch, Pending};
 use crate::flow_group::ConnId;
 use crate::stack::Stack;
+use crate::trips::Trip;
 
+/// Slips of one core, of either kind.
+pub(crate) const SLIPS: usize = NARROW + WIDE;
 /// Slips that may be offered, running or on their way home at once, per core. Other connections wait in the ready queue.
 const NARROW: usize = 256;
 /// Connections on one of them.
@@ -125,15 +128,23 @@ impl<Q: Queue> Stack<Q> {
     /// A message that found no room in its connection's batch: it is told after that.
     #[cold]
     fn wait_for_room(&mut self, to: Handle, token: u64) {
-        if let Ok((_, conn)) = self.groups.named(to) {
-            conn.pending.insert(Pending::MESSAGE);
-            self.mail.push_back((to, token));
+        match self.groups.named(to) {
+            Ok((_, conn)) => {
+                conn.pending.insert(Pending::MESSAGE);
+                self.mail.push_back((to, token));
+            }
+            Err(_) => self.deliver_elsewhere(to, token),
         }
     }
 
     /// Carries out a batch that the home itself has run.
     pub fn finish(&mut self, now: Nanos, slip: Slip, mut work: Work) {
-        self.complete(now, &mut work);
+        if !work.left.travelled {
+            self.complete(now, &mut work);
+            if work.has_left() {
+                return self.send_on(Trip::new(self.core, slip, work));
+            }
+        }
         work.clear();
         self.slips.shuffle.put(slip, work);
         self.file(slip);

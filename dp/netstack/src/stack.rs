@@ -17,6 +17,7 @@ use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
 use crate::metrics::Metrics;
+use crate::moves::Moves;
 use crate::shared::{MAIL, Shared};
 use crate::slips::Slips;
 use crate::timers::TIMERS;
@@ -64,6 +65,9 @@ pub struct Stack<Q> {
     /// Connections that could not be opened, to be told to the application.
     pub(crate) refused: Vec<Cookie>,
     pub(crate) slips: Slips,
+    /// Groups come or have gone: the pass looks at `moves`.
+    pub(crate) moving: bool,
+    pub(crate) moves: Box<Moves>,
     /// What connections take in trouble.
     pub(crate) records: tcp::Records,
     mail_swap: Vec<(Handle, u64)>,
@@ -78,7 +82,7 @@ pub struct Stack<Q> {
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
     /// The latest instant that anybody brought along.
-    now: Nanos,
+    pub(crate) now: Nanos,
 }
 
 impl<Q: Queue> Stack<Q> {
@@ -104,6 +108,8 @@ impl<Q: Queue> Stack<Q> {
         let owned = (0..FLOW_GROUPS).filter(|g| own(*g)).count();
         let mut tables = FlowTable::tables(owned, limit + backlog, c.pages)?.into_iter();
         let mut group = |table| Box::new(FlowGroup::new(shared.flow_key, table, shared.depot.clone(), limit, backlog));
+        let slips = Slips::new(c.batch.max(1));
+        let _ = shared.inbox(core).shuffle.set(slips.shuffle.clone());
         Ok(Stack {
             core,
             groups: Groups(Box::new(std::array::from_fn(|g| own(g).then(|| tables.next().map(&mut group))?))),
@@ -118,7 +124,9 @@ impl<Q: Queue> Stack<Q> {
             datagrams_first: true,
             mail: VecDeque::with_capacity(MAIL),
             refused: Vec::new(),
-            slips: Slips::new(c.batch.max(1)),
+            moving: false,
+            moves: Box::new(Moves::new(c.pools.rx as usize, shared.cores())),
+            slips,
             records: tcp::Records::new(c.records),
             mail_swap: Vec::with_capacity(MAIL),
             freed: MbufQueue::new(),
@@ -162,6 +170,15 @@ impl<Q: Queue> Stack<Q> {
     /// The frames of [`Stack::ingest`] alone.
     pub fn receive(&mut self, now: Nanos, budget: usize) -> usize {
         let now = self.not_before(now);
+        if self.moving {
+            return self.receive_moving(now, budget);
+        }
+        self.poll_ring(now, budget) + self.poll_inbox(now, budget)
+    }
+
+    /// At most `budget` frames of the own queue.
+    #[inline(always)]
+    pub(crate) fn poll_ring(&mut self, now: Nanos, budget: usize) -> usize {
         let mut burst = std::mem::take(&mut self.burst);
         let budget = budget.min(burst.capacity());
         let received = self.link.nic.rx_burst(&mut self.link.pools, budget, &mut burst);
@@ -171,7 +188,13 @@ impl<Q: Queue> Stack<Q> {
             self.frame_arrives(frame, now);
         }
         self.burst = burst;
-        let mut work = received;
+        received
+    }
+
+    /// At most `budget` frames that others forwarded.
+    #[inline(always)]
+    pub(crate) fn poll_inbox(&mut self, now: Nanos, budget: usize) -> usize {
+        let mut work = 0;
         for _ in 0..budget {
             let Some(frame) = self.shared.inbox(self.core).frames.pop() else { break };
             self.metrics.rx_forwarded_in.inc();
@@ -191,14 +214,29 @@ impl<Q: Queue> Stack<Q> {
         inbox.mail_waits.store(false, Ordering::Release);
         let mut mail = std::mem::take(&mut self.mail_swap);
         std::mem::swap(&mut mail, &mut *inbox.mail.lock().unwrap_or_else(|e| e.into_inner()));
-        let n = mail.len();
+        let mut n = mail.len();
         for (to, token) in mail.drain(..) {
-            let Ok((id, _)) = self.groups.named(to) else { continue };
-            self.mail.push_back((to, token));
-            self.tell(id, Pending::MESSAGE);
+            self.deliver(to, token);
         }
         self.mail_swap = mail;
+        self.moving |= !self.shared.inbox(self.core).moved.is_empty();
+        while let Some(trip) = self.shared.inbox(self.core).trips.pop() {
+            self.trip_arrives(trip);
+            n += 1;
+        }
         n
+    }
+
+    /// Keeps a message for a connection that is here; sends it on where it has moved to.
+    pub(crate) fn deliver(&mut self, to: Handle, token: u64) {
+        match self.groups.named(to) {
+            Ok((id, _)) => {
+                self.mail.push_back((to, token));
+                self.tell(id, Pending::MESSAGE);
+            }
+            // A connection that has ended swallows its messages.
+            Err(_) => self.deliver_elsewhere(to, token),
+        }
     }
 
     /// Moves at most `max` ready connections, and datagrams, into the batch; marks the connections busy.

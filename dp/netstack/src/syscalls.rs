@@ -27,40 +27,63 @@ impl<Q: Queue> Stack<Q> {
         batch.returns.clear();
         for i in 0..batch.calls.len() {
             let call = batch.calls[i];
-            let outcome = self.call(now, call, batch);
+            let mut outcome = self.call(now, call, batch);
             self.metrics.syscalls.inc();
             if outcome.is_err() {
-                self.metrics.syscalls_refused.inc();
-                // All others have a connection that will tell of its end.
-                if let Syscall::Connect { cookie, .. } = call {
-                    self.refused.push(cookie);
-                }
+                outcome = self.refused_call(i, call, outcome, batch);
             }
             batch.returns.push(outcome.map_or_else(|code| code as i64, i64::from));
         }
         for place in 0..batch.entries.len() {
-            let entry = &mut batch.entries[place];
-            let id = ConnId::new(entry.handle.group(), entry.handle.slot());
-            let mut rest = std::mem::take(&mut entry.rx);
-            let (told_dead, promised) = (entry.dead.is_some(), entry.promised);
-            if rest.len() == 1 && rest.bytes() <= SMALL {
-                self.shrink(&mut rest);
-            }
-            let Some(conn) = self.groups.conn_mut(id) else { continue };
-            conn.promised = promised;
-            if !rest.is_empty() {
-                conn.rx.prepend(&mut rest);
-            }
-            if told_dead {
-                conn.owner = Owner::Gone;
-            }
-            // The usual case, nothing new and nobody gone, is done here.
-            if conn.owner == Owner::Gone || conn.has_news() {
-                self.settle(id);
-            } else {
-                let _ = conn.phase.step(Step::Completed);
-            }
+            self.take_back(place, batch);
         }
+    }
+
+    /// Takes one connection of a batch back, whose syscalls have been carried out.
+    #[inline]
+    pub(crate) fn take_back(&mut self, place: usize, batch: &mut Batch) {
+        let Some(entry) = batch.entries.get_mut(place) else { return };
+        let id = ConnId::new(entry.handle.group(), entry.handle.slot());
+        let mut rest = std::mem::take(&mut entry.rx);
+        let (told_dead, promised) = (entry.dead.is_some(), entry.promised);
+        if rest.len() == 1 && rest.bytes() <= SMALL {
+            self.shrink(&mut rest);
+        }
+        let Some(conn) = self.groups.conn_mut(id) else { return batch.leave_entry(place, rest) };
+        conn.promised = promised;
+        if !rest.is_empty() {
+            conn.rx.prepend(&mut rest);
+        }
+        if told_dead {
+            conn.owner = Owner::Gone;
+        }
+        // The usual case, nothing new and nobody gone, is done here.
+        if conn.owner == Owner::Gone || conn.has_news() {
+            self.settle(id);
+        } else {
+            let _ = conn.phase.step(Step::Completed);
+        }
+    }
+
+    /// A syscall that came to nothing: it is refused, unless its connection has gone to another core, where it will follow it.
+    #[cold]
+    fn refused_call(
+        &mut self,
+        place: usize,
+        call: Syscall,
+        outcome: Result<u32, Code>,
+        batch: &mut Batch,
+    ) -> Result<u32, Code> {
+        if outcome == Err(Code::BadHandle) && call.handle().is_some_and(|handle| self.has_moved(handle, batch)) {
+            batch.left.calls.push(place as u32);
+            return Ok(0);
+        }
+        self.metrics.syscalls_refused.inc();
+        // All others have a connection that will tell of its end.
+        if let Syscall::Connect { cookie, .. } = call {
+            self.refused.push(cookie);
+        }
+        outcome
     }
 
     /// Files a connection whose batch is done: ready, idle, or, if nobody has it, gone.
@@ -81,7 +104,7 @@ impl<Q: Queue> Stack<Q> {
         }
     }
 
-    fn call(&mut self, now: Nanos, call: Syscall, batch: &mut Batch) -> Result<u32, Code> {
+    pub(crate) fn call(&mut self, now: Nanos, call: Syscall, batch: &mut Batch) -> Result<u32, Code> {
         match call {
             Syscall::Connect { cookie, dst } => self.connect(now, cookie, dst),
             Syscall::Accept { handle, cookie } => {

@@ -12,7 +12,7 @@ use crate::stack::Stack;
 /// Timers worked off in one pass.
 pub(crate) const TIMERS: usize = 128;
 /// Marks tokens of half-open entries; handles leave this bit free, for there are only 128 groups.
-const HALF: u64 = 1 << 63;
+pub(crate) const HALF: u64 = 1 << 63;
 
 impl<Q: Queue> Stack<Q> {
     /// Sees to it that a timer fires no later than the connection's deadline.
@@ -71,6 +71,9 @@ impl<Q: Queue> Stack<Q> {
             self.expire_fragments(now);
         }
         self.timers_due = self.wheel.next_deadline().unwrap_or(Nanos::MAX).min(self.fragments.table.deadline());
+        if self.moving {
+            self.timers_due = self.timers_due.min(self.moves.next(now));
+        }
         let n = due.len();
         self.look_ahead_due(&due);
         for token in due.drain(..) {

@@ -153,6 +153,14 @@ impl<Q: Queue> Queue for Pcap<Q> {
         self.queue.flush();
     }
 
+    fn tx_mark(&mut self) {
+        self.queue.tx_mark();
+    }
+
+    fn tx_passed(&mut self) -> bool {
+        self.queue.tx_passed()
+    }
+
     fn rx_hint(&self) -> RxHint {
         self.queue.rx_hint()
     }

@@ -56,6 +56,16 @@ pub trait Queue: Send {
     /// Rings the doorbell for all frames placed since the last time: once per turn.
     fn flush(&mut self);
 
+    /// Notes how far the transmit ring has been filled, for [`tx_passed`](Self::tx_passed). By default nothing is noted: frames leave in the order in
+    /// which they are placed, whichever queue they are placed in.
+    fn tx_mark(&mut self) {}
+
+    /// Whether every frame placed before the last [`tx_mark`](Self::tx_mark) has left the ring, so that no frame that another queue sends from now on can
+    /// get to the peer before it.
+    fn tx_passed(&mut self) -> bool {
+        true
+    }
+
     /// How other cores learn that frames wait here. By default: they have to look.
     fn rx_hint(&self) -> RxHint {
         Arc::new(|| true)

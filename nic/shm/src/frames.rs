@@ -137,6 +137,8 @@ pub(crate) struct Sender {
     end: Producer,
     /// Super-frames were agreed on.
     large: bool,
+    /// How far it had been filled when somebody last asked to be told of that.
+    mark: u32,
 }
 
 /// A descriptor.
@@ -147,7 +149,18 @@ fn word(len: usize, group: Option<FlowGroupId>) -> u64 {
 
 impl Sender {
     pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16, large: bool) -> Sender {
-        Sender { ring: Ring::new(memory, side, from, to), end: Producer::new(memory.geometry().ring), large }
+        let end = Producer::new(memory.geometry().ring);
+        Sender { ring: Ring::new(memory, side, from, to), end, large, mark: 0 }
+    }
+
+    /// Notes how far the ring is filled.
+    pub(crate) fn mark(&mut self) {
+        self.mark = self.end.mark();
+    }
+
+    /// Whether the receiver has taken what was there then.
+    pub(crate) fn passed(&self) -> bool {
+        self.end.passed(self.ring.ends(), self.mark)
     }
 
     /// Copies a frame into the next slot.

@@ -260,6 +260,15 @@ impl Queue for ShmQueue {
         }
     }
 
+    fn tx_mark(&mut self) {
+        self.senders.iter_mut().for_each(Sender::mark);
+    }
+
+    /// The peer takes each ring's frames in their order, but from several rings in any.
+    fn tx_passed(&mut self) -> bool {
+        self.senders.iter().all(Sender::passed)
+    }
+
     fn rx_hint(&self) -> RxHint {
         let memory = &self.link.memory;
         let peers = 0..memory.geometry().queues[1 - self.side];

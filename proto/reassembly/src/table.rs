@@ -204,6 +204,16 @@ impl<T> Table<T> {
         self.watch();
     }
 
+    /// Takes the datagrams out that `wanted` picks, whole or not: `piece` is called for each of their pieces.
+    pub fn take_out(&mut self, wanted: impl Fn(&Key) -> bool, mut piece: impl FnMut(T)) {
+        for mut d in self.slots.iter_mut().filter_map(|slot| slot.take_if(|d| wanted(&d.key))) {
+            self.pieces -= d.held.len();
+            d.held.drain(..).for_each(|h| piece(h.bytes));
+            self.spare.push(d.held);
+        }
+        self.watch();
+    }
+
     /// Drops the datagrams whose time is over, `most` of them; `late` is told the first piece of each, if that had come. Returns how many
     /// pieces went.
     pub fn expire(&mut self, now: Nanos, most: usize, mut late: impl FnMut(Key, Option<T>)) -> usize {

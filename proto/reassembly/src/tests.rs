@@ -182,3 +182,18 @@ proptest! {
         }
     }
 }
+
+/// What moves to another table leaves nothing behind, not even its deadline.
+#[test]
+fn datagrams_can_be_taken_out() {
+    let mut t = Table::new(Limits::default());
+    for (source, p) in [(1, piece(0, 8, true)), (2, piece(0, 8, true)), (1, piece(16, 8, true))] {
+        insert(&mut t, key(source, 7), p);
+    }
+    let mut out = Vec::new();
+    t.take_out(|k| *k == key(1, 7), |bytes| out.push(bytes));
+    assert_eq!((out, t.pieces(), t.datagrams()), (vec![0, 16], 1, 1));
+    t.take_out(|_| true, |_| ());
+    assert_eq!((t.pieces(), t.datagrams(), t.deadline()), (0, 0, Nanos::MAX));
+    assert_eq!(insert(&mut t, key(1, 7), piece(8, 8, true)), Outcome::Kept { evicted: 0 });
+}

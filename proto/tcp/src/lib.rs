@@ -106,7 +106,7 @@ pub use cookie::SynCookies;
 pub use isn::IsnKey;
 pub use listen::{HalfOpen, HalfOutcome};
 pub use outcome::{Arrival, CloseReason, DropReason, Emit, Events, Payload, reset_reply};
-pub use record::Records;
+pub use record::{Records, Spare};
 pub(crate) use recovery::Phase;
 pub use state::State;
 pub use tcb::{Tcb, Timer};

@@ -25,12 +25,18 @@ pub struct Records {
     #[allow(clippy::vec_box, reason = "a record changes hands as it is: neither allocated nor copied")]
     spare: Vec<Box<Record>>,
     limit: usize,
+    /// Came back beyond the limit: others miss them.
+    surplus: Vec<Spare>,
 }
+
+/// A record on its way from a stack that has too many to one that has too few.
+#[derive(Debug)]
+pub struct Spare(Box<Record>);
 
 impl Records {
     /// `n` records, about 1 KiB each.
     pub fn new(n: usize) -> Records {
-        Records { spare: (0..n).map(|_| Box::new(Record::NEW)).collect(), limit: n }
+        Records { spare: (0..n).map(|_| Box::new(Record::NEW)).collect(), limit: n, surplus: Vec::with_capacity(n) }
     }
 
     /// How many are not in use.
@@ -48,11 +54,28 @@ impl Records {
     }
 
     fn put(&mut self, mut record: Box<Record>) {
+        *record = Record::NEW;
         // More can come back than were here at first when connections change their stack.
         if self.spare.len() < self.limit {
-            *record = Record::NEW;
             self.spare.push(record);
+        } else if self.surplus.len() < self.limit {
+            self.surplus.push(Spare(record));
         }
+    }
+
+    /// A record that came back beyond this stack's number, for another stack.
+    pub fn give(&mut self) -> Option<Spare> {
+        self.surplus.pop()
+    }
+
+    /// Whether fewer than half are here, so that others' surplus is welcome.
+    pub fn are_few(&self) -> bool {
+        self.spare.len() < self.limit / 2
+    }
+
+    /// Takes another stack's surplus in.
+    pub fn accept(&mut self, spare: Spare) {
+        self.put(spare.0);
     }
 }
 

@@ -133,6 +133,25 @@ impl Nodes {
         (node.next, node.prev) = (first, last);
     }
 
+    /// How many nodes are in the list of `head`.
+    pub(crate) fn count(&self, head: u32) -> usize {
+        let (mut n, mut at) = (0, head);
+        while at != NIL {
+            n += 1;
+            at = self.after(at);
+            if at == head {
+                break;
+            }
+        }
+        n
+    }
+
+    /// The next node in the circle of one that is in a list.
+    #[inline]
+    pub(crate) fn after(&self, at: u32) -> u32 {
+        self.node(at).next
+    }
+
     /// Takes a node out of the list of `head`.
     #[inline]
     pub(crate) fn unlink(&mut self, head: &mut u32, at: u32) {

@@ -104,6 +104,7 @@ enum Op {
     Cancel(usize),
     Rearm(usize, u64),
     Advance(u64, usize),
+    TakeOut(u64),
 }
 
 fn span() -> impl Strategy<Value = u64> {
@@ -115,6 +116,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => span().prop_map(Op::Arm),
         1 => any::<usize>().prop_map(Op::Cancel),
         1 => (any::<usize>(), span()).prop_map(|(i, d)| Op::Rearm(i, d)),
+        1 => (0u64..3).prop_map(Op::TakeOut),
         4 => (span(), prop_oneof![Just(usize::MAX), 0usize..4]).prop_map(|(d, b)| Op::Advance(d, b)),
     ]
 }
@@ -145,6 +147,13 @@ proptest! {
                     if let Some(id) = entry {
                         prop_assert!(w.rearm(id, Nanos(now + d)));
                     }
+                }
+                Op::TakeOut(n) => {
+                    let mut out = Vec::new();
+                    w.take_out(|t| t % 3 == n, |t| out.push(t));
+                    out.sort_unstable();
+                    prop_assert_eq!(out, model.keys().copied().filter(|t| t % 3 == n).collect::<Vec<_>>());
+                    model.retain(|t, _| t % 3 != n);
                 }
                 Op::Advance(d, budget) => {
                     now += d;

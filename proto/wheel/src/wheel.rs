@@ -129,6 +129,27 @@ impl Wheel {
         count
     }
 
+    /// Disarms every timer whose token `wanted` picks, and hands the token out: to be armed on another wheel. One pass over all armed timers.
+    pub fn take_out(&mut self, wanted: impl Fn(u64) -> bool, mut taken: impl FnMut(u64)) {
+        for level in 0..LEVELS {
+            for slot in 0..SLOTS {
+                let mut left = self.nodes.count(self.heads[level][slot]);
+                let mut at = self.heads[level][slot];
+                while left > 0 {
+                    left -= 1;
+                    let next = self.nodes.after(at);
+                    let token = self.nodes.node(at).token;
+                    if wanted(token) {
+                        self.unfile(at);
+                        self.nodes.give(at);
+                        taken(token);
+                    }
+                    at = next;
+                }
+            }
+        }
+    }
+
     /// Re-files the slots of the upper levels whose time has come. `false`: the budget ran out before.
     #[inline]
     fn cascade(&mut self, left: &mut usize) -> bool {

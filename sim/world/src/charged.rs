@@ -53,6 +53,14 @@ impl<Q: Queue> Queue for Charged<Q> {
         self.inner.flush();
     }
 
+    fn tx_mark(&mut self) {
+        self.inner.tx_mark();
+    }
+
+    fn tx_passed(&mut self) -> bool {
+        self.inner.tx_passed()
+    }
+
     fn rx_hint(&self) -> RxHint {
         self.inner.rx_hint()
     }

@@ -286,6 +286,14 @@ impl<Q: Queue> Queue for Faulty<Q> {
         self.inner.flush();
     }
 
+    fn tx_mark(&mut self) {
+        self.inner.tx_mark();
+    }
+
+    fn tx_passed(&mut self) -> bool {
+        self.inner.tx_passed()
+    }
+
     fn rx_hint(&self) -> RxHint {
         let (inner, due, clock) = (self.inner.rx_hint(), self.due.clone(), self.clock.clone());
         if self.harmless {

@@ -1,0 +1,419 @@
+//! Flow groups that go to another core and come from one: a transfer of ownership.
+//!
+//! ```text
+//!   the old core                                   the new core
+//!   hand_over   everything out; owner word ──────► frames of its own ring:  early, until the old ring is known to hold none older
+//!               frames that still come: forwarded ► frames that are forwarded: at once, or in limbo until the group is here
+//!                         parcel ────────────────► take_over   limbo, in order
+//!   empty polls are counted (sync::Epoch) ───────► early frames go on
+//!                                                  20 ms later: settled, and the old core forwards what may still come
+//! ```
+//!
+//! What moves: the group with its connections and half-open entries, their armed timers, those that are ready, messages that wait, pieces of
+//! datagrams. Nothing is copied but the list of these. What stays: received and sent buffers are their pools', wherever they are freed; datagrams
+//! that wait for the application, which promise no order; batches with its connections, which come home to the core that made them and then follow the
+//! connections (`trips.rs`).
+//!
+//! Frames of groups that do not move pay nothing: an owner word that says "settling" differs from the core's number, as a foreign one does.
+
+use std::collections::VecDeque;
+
+use abi::Handle;
+use nic::{Queue, RxFrame};
+use sync::Mark;
+use units::{CoreId, FLOW_GROUPS, FlowGroupId, GroupSet, Nanos};
+
+use crate::DropReason;
+use crate::flow_group::{ConnId, FlowGroup};
+use crate::fragments::meeting_place;
+use crate::shared::{MAIL, SETTLING};
+use crate::stack::Stack;
+use crate::timers::HALF;
+use crate::trips::Trip;
+
+/// For so long after a group has come, frames of it may still come by its last core's ring: a NIC picks a ring first and fills it later.
+pub const GRACE: Nanos = Nanos::from_millis(20);
+/// Of the receive buffers, one in so many may hold early frames. When more wait, their order gives way.
+const EARLY_SHARE: usize = 4;
+/// Early frames beyond the receive buffers: those that other cores forwarded.
+const EARLY_MORE: usize = 4096;
+
+/// Why a core does not hand groups over now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Busy {
+    /// It does not own all of them.
+    NotHere,
+    /// One of them has come to it a moment ago.
+    Settling,
+    /// The NIC takes no frames, and some wait.
+    Transmit,
+}
+
+/// Groups on their way from one core to another. Made once, with room for all that can ever be in it, and used again and again.
+pub struct Parcel {
+    from: CoreId,
+    groups: Vec<(FlowGroupId, Box<FlowGroup>)>,
+    timers: Vec<u64>,
+    ready: VecDeque<ConnId>,
+    mail: VecDeque<(Handle, u64)>,
+    pieces: Vec<RxFrame>,
+    cookies_until: Nanos,
+    now: Nanos,
+}
+
+impl Parcel {
+    /// An empty one for a dataplane of up to `conns` connections, and as many half-open ones as `backlog` says. Reserves addresses; pages become
+    /// resident as they are used.
+    pub fn new(conns: usize, backlog: usize) -> Parcel {
+        Parcel {
+            from: CoreId(0),
+            groups: Vec::with_capacity(FLOW_GROUPS),
+            timers: Vec::with_capacity(conns + backlog.max(8 * FLOW_GROUPS)),
+            ready: VecDeque::with_capacity(conns),
+            mail: VecDeque::with_capacity(MAIL),
+            pieces: Vec::with_capacity(1024),
+            cookies_until: Nanos::ZERO,
+            now: Nanos::ZERO,
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// A frame that came by the own ring while older ones may still be in another.
+struct Early {
+    frame: RxFrame,
+    group: FlowGroupId,
+    from: CoreId,
+    mark: Mark,
+    passed: bool,
+}
+
+/// What a stack knows of groups that come and go. Looked at only while there are any.
+pub(crate) struct Moves {
+    /// Groups have gone: empty polls are counted until then.
+    watched: Nanos,
+    /// Groups that have come here and are not settled.
+    settling: GroupSet,
+    until: Box<[Nanos; FLOW_GROUPS]>,
+    early: VecDeque<Early>,
+    early_most: usize,
+    /// Frames that the last core forwarded before the group was here.
+    limbo: VecDeque<RxFrame>,
+    /// Frames for which there was no room where their group has gone.
+    stragglers: VecDeque<RxFrame>,
+    mail: Vec<(Handle, u64)>,
+    pub(crate) trips: VecDeque<Trip>,
+    /// A frame is on its way in that nothing older can follow.
+    passing: bool,
+}
+
+impl Moves {
+    pub(crate) fn new(buffers: usize, cores: usize) -> Moves {
+        Moves {
+            watched: Nanos::ZERO,
+            settling: GroupSet::NONE,
+            until: Box::new([Nanos::ZERO; FLOW_GROUPS]),
+            early: VecDeque::with_capacity(buffers + EARLY_MORE),
+            early_most: buffers / EARLY_SHARE,
+            limbo: VecDeque::with_capacity(EARLY_MORE),
+            stragglers: VecDeque::with_capacity(EARLY_MORE),
+            mail: Vec::new(),
+            trips: VecDeque::with_capacity(cores),
+            passing: false,
+        }
+    }
+
+    /// When the pass has to look again.
+    pub(crate) fn next(&self, now: Nanos) -> Nanos {
+        if !self.early.is_empty() || !self.stragglers.is_empty() {
+            return now;
+        }
+        self.settling.iter().map(|g| self.until[g.index()]).min().unwrap_or(Nanos::MAX)
+    }
+}
+
+impl<Q: Queue> Stack<Q> {
+    /// Puts `groups` into the parcel, for `to`. From here on their frames are forwarded there.
+    ///
+    /// What this core has transmitted is marked: `to` may not take over before [`Stack::has_transmitted`]. One pass over the armed timers and the ready
+    /// connections of this core, whatever the number of groups; connections without either cost nothing.
+    ///
+    /// # Errors
+    /// Nothing has happened then: [`Busy`].
+    pub fn hand_over(&mut self, now: Nanos, groups: GroupSet, to: CoreId, parcel: &mut Parcel) -> Result<(), Busy> {
+        if groups.iter().any(|g| self.groups.get(g).is_none()) {
+            return Err(Busy::NotHere);
+        }
+        if self.moves.settling.intersects(groups) {
+            return Err(Busy::Settling);
+        }
+        // What they have to say leaves from here, so none of them is in the queue of those that may have something to say.
+        self.transmit(now);
+        if self.link.is_blocked() {
+            return Err(Busy::Transmit);
+        }
+        self.link.nic.tx_mark();
+        let now = self.not_before(now);
+        (parcel.from, parcel.now, parcel.cookies_until) = (self.core, now, self.cookies_until);
+        for group in groups.iter() {
+            if let Some(value) = self.groups.0.get_mut(group.index()).and_then(Option::take) {
+                parcel.groups.push((group, value));
+                self.shared.hand_over(group, self.core, to);
+            }
+        }
+        let of = |token: u64| groups.contains(Handle::from_bits(token & !HALF).group());
+        self.wheel.take_out(of, |token| parcel.timers.push(token));
+        let Stack { ready, mail, fragments, shared, .. } = self;
+        ready.retain(|id| {
+            let goes = groups.contains(id.group());
+            if goes {
+                parcel.ready.push_back(*id);
+            }
+            !goes
+        });
+        mail.retain(|(to, token)| {
+            let goes = groups.contains(to.group());
+            if goes {
+                parcel.mail.push_back((*to, *token));
+            }
+            !goes
+        });
+        let meets = |key: &reassembly::Key| groups.contains(shared.flow_group(&meeting_place(key)));
+        fragments.table.take_out(meets, |piece| {
+            parcel.pieces.push(RxFrame { head: piece.frame, rest: Default::default(), csum_ok: false, group: None });
+        });
+        self.metrics.groups_out.add(groups.len() as u64);
+        self.moves.watched = now + GRACE + GRACE;
+        self.moving = true;
+        self.share_records();
+        Ok(())
+    }
+
+    /// Whether all that was transmitted before the last [`Stack::hand_over`] has left the NIC's ring.
+    pub fn has_transmitted(&mut self) -> bool {
+        self.link.nic.tx_passed()
+    }
+
+    /// Takes the parcel's groups in, then all that has come for them meanwhile, in its order.
+    pub fn take_over(&mut self, now: Nanos, parcel: &mut Parcel) {
+        let now = self.not_before(now.max(parcel.now));
+        for (group, value) in parcel.groups.drain(..) {
+            if let Some(place) = self.groups.0.get_mut(group.index()) {
+                *place = Some(value);
+                self.moves.settling.insert(group);
+                self.moves.until[group.index()] = now + GRACE;
+                self.metrics.groups_in.inc();
+            }
+        }
+        self.moving = true;
+        for token in parcel.timers.drain(..) {
+            self.arm_again(token);
+        }
+        self.timers_due = self.timers_due.min(self.moves.next(now));
+        self.cookies_until = self.cookies_until.max(parcel.cookies_until);
+        self.ready.extend(parcel.ready.drain(..));
+        self.mail.extend(parcel.mail.drain(..));
+        for piece in parcel.pieces.drain(..) {
+            self.passes(piece, now);
+        }
+        for _ in 0..self.moves.limbo.len() {
+            let Some(frame) = self.moves.limbo.pop_front() else { break };
+            self.passes(frame, now);
+        }
+        for _ in 0..self.moves.trips.len() {
+            let Some(trip) = self.moves.trips.pop_front() else { break };
+            self.trip_arrives(trip);
+        }
+        for (to, token) in std::mem::take(&mut self.moves.mail) {
+            self.deliver(to, token);
+        }
+        self.share_records();
+    }
+
+    /// Whether `group` is here to be taken in, `word` being its owner word: not if a frame that came by the own ring has to wait.
+    #[cold]
+    pub(crate) fn admits(&self, group: FlowGroupId, word: u16) -> bool {
+        word == self.core.0 | SETTLING && self.moves.passing && self.groups.get(group).is_some()
+    }
+
+    /// A frame that is not for now or not for here: keeps it, or forwards it.
+    #[cold]
+    pub(crate) fn set_aside(&mut self, frame: RxFrame, group: FlowGroupId, word: u16) -> Result<(), DropReason> {
+        if word & !SETTLING != self.core.0 {
+            let gone = word & SETTLING != 0 && self.shared.came_from(group) == Some(self.core);
+            return if gone { self.straggles(frame, CoreId(word & !SETTLING)) } else { self.pass_on(frame, group) };
+        }
+        self.moving = true;
+        self.metrics.deferred.inc();
+        let Moves { early, limbo, passing, early_most, .. } = &mut *self.moves;
+        let waiting = if *passing { limbo.len() } else { early.len() };
+        if waiting >= if *passing { limbo.capacity() } else { early.capacity() } {
+            return Err(DropReason::InboxFull);
+        }
+        if *passing {
+            limbo.push_back(frame);
+            return Ok(());
+        }
+        if waiting >= *early_most {
+            early.iter_mut().for_each(|e| e.passed = true);
+        }
+        let from = self.shared.came_from(group).unwrap_or(self.core);
+        let mark = self.shared.epoch(from).mark();
+        early.push_back(Early { frame, group, from, mark, passed: false });
+        Ok(())
+    }
+
+    /// A frame of a group that has gone: behind those that found no room there.
+    fn straggles(&mut self, frame: RxFrame, to: CoreId) -> Result<(), DropReason> {
+        self.metrics.rx_forwarded_out.inc();
+        let back = match self.moves.stragglers.is_empty() {
+            true => self.shared.forward_moved(to, frame).err(),
+            false => Some(frame),
+        };
+        let Some(frame) = back else { return Ok(()) };
+        if self.moves.stragglers.len() == self.moves.stragglers.capacity() {
+            return Err(DropReason::InboxFull);
+        }
+        self.moving = true;
+        self.moves.stragglers.push_back(frame);
+        Ok(())
+    }
+
+    /// A frame that nothing older can follow.
+    fn passes(&mut self, frame: RxFrame, now: Nanos) {
+        self.moves.passing = true;
+        self.frame_arrives(frame, now);
+        self.moves.passing = false;
+    }
+
+    /// [`Stack::receive`] while groups come or have gone.
+    #[cold]
+    pub(crate) fn receive_moving(&mut self, now: Nanos, budget: usize) -> usize {
+        let shared = self.shared.clone();
+        let inbox = shared.inbox(self.core);
+        self.send_stragglers();
+        // Asked before the frames that the last cores forwarded are taken: so these are older than all that has passed by now.
+        for early in &mut self.moves.early {
+            early.passed |= shared.epoch(early.from).passed(early.mark);
+        }
+        let mut work = 0;
+        for _ in 0..inbox.moved.len() {
+            let Some(frame) = inbox.moved.pop() else { break };
+            self.metrics.rx_forwarded_in.inc();
+            self.passes(frame, now);
+            work += 1;
+        }
+        work += self.early_pass(now);
+        inbox.epoch.begins();
+        let received = self.poll_ring(now, budget);
+        work += received + self.poll_inbox(now, budget);
+        // A poll that found no buffer has not seen the ring's end.
+        let emptied = received < budget && self.link.pools.mbufs.available() > 0;
+        if emptied && inbox.frames.is_empty() && self.moves.stragglers.is_empty() {
+            inbox.epoch.was_empty();
+        }
+        self.settle_groups(now);
+        self.timers_due = self.timers_due.min(self.moves.next(now));
+        work
+    }
+
+    /// Lets early frames go on that nothing older can follow any more. The others keep their order.
+    fn early_pass(&mut self, now: Nanos) -> usize {
+        let mut n = 0;
+        for _ in 0..self.moves.early.len() {
+            let Some(early) = self.moves.early.pop_front() else { break };
+            let over = self.moves.settling.contains(early.group) && self.moves.until[early.group.index()] <= now;
+            if (early.passed || over) && self.groups.get(early.group).is_some() {
+                self.passes(early.frame, now);
+                n += 1;
+            } else {
+                self.moves.early.push_back(early);
+            }
+        }
+        n
+    }
+
+    fn send_stragglers(&mut self) {
+        while let Some(frame) = self.moves.stragglers.pop_front() {
+            let owner = frame.group.map(|group| self.shared.owner(group));
+            let Some(to) = owner.filter(|to| *to != self.core) else { continue };
+            if let Err(frame) = self.shared.forward_moved(to, frame) {
+                return self.moves.stragglers.push_front(frame);
+            }
+        }
+    }
+
+    /// Groups that have been here for long enough are as all others; when nothing is on its way any more, this is over.
+    fn settle_groups(&mut self, now: Nanos) {
+        for group in self.moves.settling.iter() {
+            if self.moves.until[group.index()] <= now && self.moves.early.iter().all(|e| e.group != group) {
+                self.moves.settling.remove(group);
+                self.shared.settled(group);
+            }
+        }
+        let Moves { settling, watched, early, limbo, stragglers, trips, .. } = &*self.moves;
+        let waits = early.len() + limbo.len() + stragglers.len() + trips.len();
+        // What is forwarded from here on sets it again, by way of the doorbell.
+        let expected = !self.shared.inbox(self.core).moved.is_empty();
+        self.moving = !settling.is_empty() || *watched > now || waits > 0 || expected;
+    }
+
+    /// Whether early frames wait for another core to poll its ring: it may be away, and then somebody else should. Which core, if any.
+    pub fn waits_for(&self) -> Option<CoreId> {
+        self.moves.early.front().filter(|e| !e.passed).map(|e| e.from)
+    }
+
+    /// Arms the timer of a connection or a half-open entry that has come here.
+    fn arm_again(&mut self, token: u64) {
+        let handle = Handle::from_bits(token & !HALF);
+        if token & HALF != 0 {
+            return self.arm_half(handle.group(), handle.slot());
+        }
+        let Stack { groups, wheel, timers_due, .. } = self;
+        let Some(conn) = groups.conn_mut(ConnId::new(handle.group(), handle.slot())) else { return };
+        if let Some((_, deadline)) = conn.timer {
+            conn.timer = wheel.arm(deadline, token).map(|timer| (timer, deadline));
+            *timers_due = (*timers_due).min(deadline);
+        }
+    }
+
+    /// A message for a connection that is not here: it follows it, or waits for it. One that has ended swallows it.
+    #[cold]
+    pub(crate) fn deliver_elsewhere(&mut self, to: Handle, token: u64) {
+        if to.group().index() >= FLOW_GROUPS || self.groups.get(to.group()).is_some() {
+            return;
+        }
+        if self.shared.owner(to.group()) == self.core {
+            self.moves.mail.push((to, token));
+        } else {
+            self.shared.post_on(to, token);
+        }
+    }
+
+    /// Connections in trouble take their records along: who gets more back than he had leaves them to those who miss some.
+    fn share_records(&mut self) {
+        while let Some(spare) = self.records.give() {
+            if self.shared.surplus.push(spare).is_err() {
+                break;
+            }
+        }
+        while self.records.are_few() {
+            let Some(spare) = self.shared.surplus.pop() else { break };
+            self.records.accept(spare);
+        }
+    }
+
+    /// The groups that are here.
+    pub fn groups_here(&self) -> GroupSet {
+        (0..FLOW_GROUPS as u16).map(FlowGroupId).filter(|g| self.groups.get(*g).is_some()).collect()
+    }
+
+    /// Connections of a group, if it is here.
+    pub fn connections_of(&self, group: FlowGroupId) -> Option<usize> {
+        self.groups.get(group).map(FlowGroup::live)
+    }
+}
