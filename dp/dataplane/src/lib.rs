@@ -6,6 +6,8 @@
 //! | `zygos.rs` | what they are in ZygOS mode: the same, and stealing and lending |
 //! | `station.rs` | what cores know of each other, and do for each other |
 //! | `sched.rs` | the modes |
+//! | `mover.rs` | flow groups change cores: the steps, and whose they are |
+//! | `control.rs` | the controller: asks for moves, parks and unparks cores, keeps the times |
 //! | `view.rs` | what the application sees of a batch, and how it answers |
 //! | `runner.rs` | pinned threads around the turn; the idle policy |
 //!
@@ -13,6 +15,8 @@
 //! its own. Deliberately absent: the queues by which work travels (dp/shuffle), protection keys, and policies.
 #![forbid(unsafe_code)]
 
+mod control;
+mod mover;
 mod runner;
 mod sched;
 mod station;
@@ -20,6 +24,7 @@ mod turn;
 mod view;
 mod zygos;
 
+pub use control::{Controller, CoreState, MoveError, Report, Steer};
 pub use runner::{Dataplane, Idle, RunError, RunnerConfig};
 pub use sched::{Assist, Sched};
 pub use station::{Crew, Hold, Line};

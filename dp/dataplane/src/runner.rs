@@ -15,6 +15,7 @@ use sys::wait::EventFd;
 use units::{CoreId, FlowGroupId, Nanos};
 use wire::Tuple;
 
+use crate::control::{Controller, Steer};
 use crate::sched::{Assist, Sched};
 use crate::turn::ElasticThread;
 use crate::view::App;
@@ -89,6 +90,8 @@ impl From<std::io::Error> for RunError {
 /// How long application code may take to return when the dataplane ends, and how often it is looked at.
 const PATIENCE: Nanos = Nanos::from_secs(1);
 const LOOK: std::time::Duration = std::time::Duration::from_micros(200);
+/// How often a parked core looks at a queue that cannot wake it.
+const LOOK_ROUND: Nanos = Nanos::from_millis(10);
 
 /// Where a core is woken: the word says whether it sleeps, the bell ends its sleep.
 struct Bed {
@@ -112,6 +115,7 @@ pub struct Dataplane {
     threads: Vec<JoinHandle<()>>,
     tids: Vec<u32>,
     backing: Option<Backing>,
+    controller: Option<Controller>,
 }
 
 impl Dataplane {
@@ -138,10 +142,20 @@ impl Dataplane {
         let wakers = beds.clone();
         let wake = move |core: CoreId| wakers[core.index()].wake();
         let shared = Arc::new(Shared::new(config, queues.len(), secret()?, flow_group, wake)?);
-        let mut dataplane =
-            Dataplane { shared, beds, stop: Arc::default(), threads: Vec::new(), tids: Vec::new(), backing: None };
+        let mut dataplane = Dataplane {
+            shared,
+            beds,
+            stop: Arc::default(),
+            threads: Vec::new(),
+            tids: Vec::new(),
+            backing: None,
+            controller: None,
+        };
         let fds: Arc<[RawFd]> = queues.iter().filter_map(Queue::wait_fd).collect();
         for thread in ElasticThread::crew(&dataplane.shared, queues, runner.sched)? {
+            dataplane
+                .controller
+                .get_or_insert_with(|| Controller::new(&dataplane.shared, thread.crew_mates(), sys::clock::now));
             dataplane.backing = Some(thread.backing());
             let app = app(thread.core(), &dataplane.shared);
             dataplane.spawn(thread, app, runner, fds.clone())?;
@@ -186,6 +200,14 @@ impl Dataplane {
         &self.shared
     }
 
+    /// Who moves flow groups between its cores, and parks these. `steer` is the NIC's [`set_reta`](nic::Nic::set_reta), called by elastic threads; who
+    /// gives none here and has given none before has groups whose frames are forwarded. `None`: it has no cores.
+    pub fn controller(&self, steer: Option<Steer>) -> Option<Controller> {
+        let controller = self.controller.clone()?;
+        steer.into_iter().for_each(|steer| controller.steer_by(steer));
+        Some(controller)
+    }
+
     /// The kernel's ids of the elastic threads, by core.
     pub fn tids(&self) -> &[u32] {
         &self.tids
@@ -208,6 +230,8 @@ impl Dataplane {
     }
 
     fn shut_down(&mut self) -> Vec<CoreId> {
+        // No flow group may be between two cores when they end their connections.
+        self.controller.iter().for_each(Controller::stop);
         self.stop.store(true, Ordering::SeqCst);
         for bed in self.beds.iter() {
             bed.bell.ring();
@@ -270,6 +294,10 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
             if turn.work > 0 || turn.deadline <= now {
                 continue;
             }
+            if self.thread.crew.stations[self.thread.own].is_parked() {
+                now = self.sleep_parked(turn.deadline, now, metrics);
+                continue;
+            }
             match self.idle {
                 Idle::Adaptive(patience) if now - last_work >= patience && self.may_sleep() => {
                     now = self.sleep(turn.deadline, now, metrics)
@@ -316,7 +344,8 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
         };
         drop(stack);
         let stealable = self.thread.sched() != Sched::Ix && crew.has_work(own);
-        let nothing = quiet && !returned && !stealable && !self.thread.shared().has_inbox(core);
+        let asked = crew.mover.concerns(own) || crew.stations[own].is_parked();
+        let nothing = quiet && !returned && !stealable && !asked && !self.thread.shared().has_inbox(core);
         if nothing && !self.stop.load(Ordering::SeqCst) {
             let bell = bed.bell.as_raw_fd();
             // A thief wakes for all queues: their homes may be in application code by then.
@@ -330,6 +359,39 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
             let _ = sys::wait::readable(&fds[..watched], deadline - now);
         }
         crew.get_up(own);
+        bed.word.cancel();
+        bed.bell.take();
+        if let Some(mut stack) = self.thread.stack() {
+            stack.nic().after_sleep();
+        }
+        let after = sys::clock::now();
+        metrics.sleep_ns.add((after - now).0);
+        after
+    }
+}
+
+impl<Q: Queue + 'static, A: App> Loop<Q, A> {
+    /// Sleeps as a core that owns nothing: until the bell, a frame in its own ring, which it then forwards, or a deadline of its own. It is none of those
+    /// that are woken for work.
+    #[cold]
+    fn sleep_parked(&mut self, deadline: Nanos, now: Nanos, metrics: &Metrics) -> Nanos {
+        let core = self.thread.core();
+        let bed = &self.beds[core.index()];
+        let (crew, own) = (&self.thread.crew, self.thread.own);
+        let Some(mut stack) = self.thread.stack() else { return now };
+        bed.word.prepare();
+        let quiet = stack.nic().before_sleep();
+        let fd = stack.nic().wait_fd();
+        let waits = if fd.is_some() { !quiet } else { stack.nic().rx_hint()() };
+        let busy = waits || stack.has_returned() || stack.ready() > 0;
+        drop(stack);
+        let asked = crew.mover.concerns(own) || !crew.stations[own].is_parked();
+        if !busy && !asked && !self.thread.shared().has_inbox(core) && !self.stop.load(Ordering::SeqCst) {
+            let bell = bed.bell.as_raw_fd();
+            // A queue that can only be polled is looked at now and then.
+            let deadline = if fd.is_some() { deadline } else { deadline.min(now + LOOK_ROUND) };
+            let _ = sys::wait::readable(&[bell, fd.unwrap_or(bell)], deadline - now);
+        }
         bed.word.cancel();
         bed.bell.take();
         if let Some(mut stack) = self.thread.stack() {

@@ -11,6 +11,7 @@ use shuffle::Shuffle;
 use sync::{StackGuard, StackLock};
 use units::{CoreId, Nanos};
 
+use crate::mover::Mover;
 use crate::sched::Assist;
 
 /// Frames that others forwarded and remote syscalls that one lend, or one interrupt, works off at most.
@@ -50,6 +51,8 @@ pub(crate) struct Station<Q> {
     idle: AtomicBool,
     /// It sleeps, or is about to.
     asleep: AtomicBool,
+    /// It is to own no flow group, and to help nobody.
+    parked: AtomicBool,
 }
 
 /// All cores of a dataplane, as they see each other. Public for those who model time ([`Crew::hold`] and what follows it).
@@ -59,6 +62,7 @@ pub struct Crew<Q> {
     asleep: AtomicU32,
     /// The core that stays awake for those that are in application code, plus one; 0: none does.
     watcher: AtomicU32,
+    pub(crate) mover: Arc<Mover>,
 }
 
 impl<Q: Queue> Crew<Q> {
@@ -84,12 +88,14 @@ impl<Q: Queue> Crew<Q> {
                 interrupted: AtomicBool::new(false),
                 idle: AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
+                parked: AtomicBool::new(false),
             })
         };
         Ok(Crew {
             stations: (0..).zip(queues).map(station).collect::<Result<_, MemError>>()?,
             asleep: AtomicU32::new(0),
             watcher: AtomicU32::new(0),
+            mover: Arc::new(Mover::new(shared)),
         })
     }
 
@@ -270,6 +276,49 @@ impl<Q: Queue> Station<Q> {
         std::sync::atomic::compiler_fence(SeqCst);
         self.in_app.store(0, Relaxed);
         self.shared.metrics(self.core).app_since_ns.set(0);
+    }
+
+    /// Whether it is to own nothing and help nobody.
+    #[inline]
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Relaxed)
+    }
+
+    /// Parks it, or ends that.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, Relaxed);
+    }
+
+    /// Whether it sleeps, or is about to.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Relaxed)
+    }
+
+    /// Looks at its NIC's ring and inbox for it, which is away: everything there goes where it belongs. Nothing if somebody else is at it.
+    pub(crate) fn look_for(&self, now: Nanos, budget: usize) {
+        let Some(mut stack) = self.stack.try_lock() else { return };
+        stack.receive(now, budget);
+        self.wrap_up(&mut stack, now);
+        let ready = stack.ready() > 0;
+        self.release(stack, now);
+        if ready {
+            self.shared.wake(self.core);
+        }
+    }
+
+    /// Whether its ring has been seen empty since `mark`.
+    pub(crate) fn epoch_passed(&self, mark: sync::Mark) -> bool {
+        self.shared.epoch(self.core).passed(mark)
+    }
+
+    /// Where the count of its empty polls is.
+    pub(crate) fn epoch_mark(&self) -> sync::Mark {
+        self.shared.epoch(self.core).mark()
+    }
+
+    /// Its thread is to turn, should it sleep.
+    pub(crate) fn wakes(&self) {
+        self.shared.wake(self.core);
     }
 
     /// Since when it has been in application code.

@@ -203,6 +203,9 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// The turn up to application code. `wake_at` is the application's ([`App::wake_at`]).
     pub fn begin(&mut self, now: Nanos, wake_at: Nanos) -> Step {
+        if self.shared.is_moving() {
+            self.crew.moves(Some(self.own), now);
+        }
         match self.sched {
             // Alone there is nobody to offer to.
             Sched::Zygos(assist) if self.crew.stations.len() > 1 => self.begin_zygos(assist, now),
@@ -275,6 +278,10 @@ impl<Q: Queue> ElasticThread<Q> {
                 continue;
             };
             stack.complete(now, batch);
+            if batch.has_left() {
+                app.returned(batch);
+                return stack.send_after(batch);
+            }
             break;
         }
         app.returned(batch);

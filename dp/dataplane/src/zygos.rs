@@ -37,12 +37,12 @@ impl<Q: Queue> ElasticThread<Q> {
     pub(crate) fn begin_zygos(&mut self, assist: Assist, now: Nanos) -> Step {
         let (mut work, drawn, deadline) = self.home_pass(now);
         let mut found = drawn.map(|(slip, batch)| (Origin::Home(slip), batch));
-        if found.is_none() && work == 0 {
+        if found.is_none() && work == 0 && !self.crew.stations[self.own].is_parked() {
             (work, found) = self.help(assist, now);
         }
         let station = &self.crew.stations[self.own];
         let Some((origin, batch)) = found else {
-            station.is_idle(work == 0);
+            station.is_idle(work == 0 && !station.is_parked());
             return Step::End(Turn { work, deadline });
         };
         station.is_idle(false);

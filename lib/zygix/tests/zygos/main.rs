@@ -8,6 +8,7 @@
 //! | `assist.rs` | who does the network work of a core that is in application code; what is stolen, and in which order |
 //! | `ends.rs` | close, reset, panic and hoarding on another core than the home |
 //! | `chance.rs` | all of it at random: order, exactly once, nothing left |
+//! | `moves.rs` | flow groups change cores, and cores are parked, on threads |
 //! | `threads.rs` | the same on threads, where only they can show it: interrupts, and cores that sleep |
 
 mod assist;
@@ -15,5 +16,6 @@ mod chance;
 mod client;
 mod desk;
 mod ends;
+mod moves;
 mod threads;
 mod world;
