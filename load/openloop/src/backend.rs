@@ -15,7 +15,8 @@ use crate::desk::Desk;
 use crate::director::Director;
 use crate::flows::Flows;
 use crate::frames::Net;
-use crate::queue::OpenLoopQueue;
+use crate::lane::Lane;
+use crate::queue::{OpenLoopQueue, Wire};
 
 /// The hash by which flows are dealt out, as the emulated wire does it.
 static RSS: Toeplitz = Toeplitz::new(&MICROSOFT_KEY);
@@ -26,7 +27,7 @@ const NUMBERS: u64 = 0x6973_6e73;
 /// The NIC without a wire.
 pub struct OpenLoop {
     queues: Vec<OpenLoopQueue>,
-    count: u16,
+    wire: Arc<Wire>,
 }
 
 impl OpenLoop {
@@ -53,19 +54,15 @@ impl OpenLoop {
             name: format!("openloop:{} (no wire)", config.workload.name()),
         };
         let desks: Vec<Arc<Desk>> = (0..config.queues).map(|_| Arc::default()).collect();
-        let queues = (0..).zip(deal(config)?).zip(&desks).map(|((index, conns), desk)| {
+        let lanes = (0..).zip(deal(config)?).zip(&desks).map(|((index, conns), desk)| {
             let asker = Asker::new(&config.workload, stream(config.seed, index, Purpose::Requests));
             let picks = stream(config.seed, index, Purpose::Connections);
-            OpenLoopQueue::new(
-                caps.clone(),
-                config.clock.clone(),
-                Arc::clone(desk),
-                Flows::new(net, conns, asker),
-                picks,
-            )
+            Lane::new(config.clock.clone(), Arc::clone(desk), Flows::new(net, conns, asker), picks)
         });
-        let nic = OpenLoop { queues: queues.collect(), count: config.queues };
-        Ok((nic, Director::new(config, desks)))
+        let wire = Arc::new(Wire::new(lanes.collect(), desks.clone(), config.clock.clone()));
+        let queues =
+            (0..usize::from(config.queues)).map(|own| OpenLoopQueue::new(caps.clone(), own, Arc::clone(&wire)));
+        Ok((OpenLoop { queues: queues.collect(), wire }, Director::new(config, desks)))
     }
 }
 
@@ -110,17 +107,15 @@ impl Nic for OpenLoop {
         RSS.flow_group(tuple)
     }
 
-    /// Errors: anything but what is so already: the connections of a flow group are made where the group is.
+    /// A few stores; frames that have been made already come to the old queue. Errors: there is no such group or queue.
     fn set_reta(&self, group: FlowGroupId, queue: u16) -> io::Result<()> {
-        let own = (group.index() % usize::from(self.count)) as u16;
-        if group.index() < FLOW_GROUPS && queue == own {
-            return Ok(());
+        let queues = self.wire.queues();
+        if group.index() >= FLOW_GROUPS || usize::from(queue) >= queues {
+            let text = format!("{group:?} to queue {queue}: there are {FLOW_GROUPS} groups and {queues} queues");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let text = format!(
-            "{group:?} to queue {queue}: an open-loop NIC makes the frames of group g at queue g % {}, and moves none",
-            self.count
-        );
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        self.wire.set_reta(group, queue);
+        Ok(())
     }
 
     fn steering(&self) -> Steering {

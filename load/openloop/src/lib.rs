@@ -23,7 +23,8 @@
 //! |---|---|
 //! | `config.rs` | [`Config`], and the sentences that refuse |
 //! | `backend.rs` | [`OpenLoop`], the NIC; which flows belong to which queue |
-//! | `queue.rs` | [`OpenLoopQueue`]: a burst, a transmitted frame, an order |
+//! | `queue.rs` | [`OpenLoopQueue`], and which of them gets a flow group's frames |
+//! | `lane.rs` | what one queue's connections do: a burst, a transmitted frame, an order |
 //! | `flows.rs`, `arrives.rs` | the connections of a queue: what they send, what comes |
 //! | `conn.rs` | one connection: the client's TCP, as little as a server needs to see |
 //! | `slab.rs` | requests without a reply, in reserved memory |
@@ -40,7 +41,7 @@
 //! On the data path nothing is allocated but the room for replies in several segments, once per connection, and what the
 //! request's bytes take. Requests without a reply have 131 072 places per queue; what finds none is unanswered at once.
 //!
-//! Absent on purpose: lateness of the client (there is none: a request that is late is so because the server polled late), other clients' behaviour on the wire (loss, reordering), flow groups that move.
+//! Absent on purpose: lateness of the client (there is none: a request that is late is so because the server polled late), other clients' behaviour on the wire (loss, reordering).
 #![forbid(unsafe_code)]
 
 mod arrives;
@@ -53,6 +54,7 @@ mod director;
 mod flows;
 mod frames;
 mod job;
+mod lane;
 mod queue;
 mod slab;
 

@@ -1,249 +1,146 @@
+//! The queues, and the table that says which of them gets a flow group's frames.
+//!
+//! ```text
+//!   lane 0 ─┬─ frames of groups that the table gives to queue 0 ──► queue 0
+//!           └─ of others ──► crossing ────────────────────────────► queue 1      in the order in which they were made
+//! ```
+//!
+//! A lane is polled by its own queue, and by another while that one has no group at all: it may never be polled then.
+
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use draw::Rng;
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
-use rand::Rng as _;
 use sys::clock::Clock;
-use units::Nanos;
-use wire::{arp, ethernet, ipv4, tcp};
+use units::{FLOW_GROUPS, FlowGroupId};
 
-use crate::desk::{Desk, Post};
-use crate::flows::Flows;
-use crate::frames::Burst;
-use crate::job::{Done, Job, Order, Supply};
+use crate::desk::Desk;
+use crate::lane::Lane;
 
-/// Records under way at once, per queue, while they are stored.
-const PRELOAD_DEPTH: usize = 128;
+/// Frames that may wait for a queue from others' lanes. What finds no room comes by its lane's own queue.
+const CROSSING: usize = 8192;
 
-/// What the queue is doing.
-enum Stage {
-    Idle,
-    /// Order number; waits until all connections are as they should be.
-    Settling(u64),
-    Working(u64, Box<Job>),
+/// What all queues share.
+pub(crate) struct Wire {
+    lanes: Box<[Mutex<Lane>]>,
+    desks: Vec<Arc<Desk>>,
+    clock: Clock,
+    reta: [AtomicU16; FLOW_GROUPS],
+    /// The queue that polls each lane.
+    polls: Box<[AtomicU16]>,
+    crossing: Box<[Crossing]>,
+    /// The table is not as it was at the start, or frames cross.
+    moved: AtomicBool,
+}
+
+#[derive(Default)]
+struct Crossing {
+    waiting: AtomicUsize,
+    frames: Mutex<VecDeque<RxFrame>>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Wire {
+    pub(crate) fn new(lanes: Vec<Lane>, desks: Vec<Arc<Desk>>, clock: Clock) -> Wire {
+        let n = lanes.len();
+        Wire {
+            reta: std::array::from_fn(|group| AtomicU16::new((group % n) as u16)),
+            polls: (0..n as u16).map(AtomicU16::new).collect(),
+            crossing: (0..n).map(|_| Crossing::default()).collect(),
+            lanes: lanes.into_iter().map(Mutex::new).collect(),
+            moved: AtomicBool::new(false),
+            desks,
+            clock,
+        }
+    }
+
+    pub(crate) fn queues(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Directs the frames of `group` to `queue`, both of which there are.
+    pub(crate) fn set_reta(&self, group: FlowGroupId, queue: u16) {
+        self.crossing.iter().for_each(|c| lock(&c.frames).reserve(CROSSING));
+        self.moved.store(true, Release);
+        let before = self.reta[group.index()].swap(queue, Relaxed);
+        let has_any = |queue: u16| self.reta.iter().any(|q| q.load(Relaxed) == queue);
+        for (own, polls) in (0..).zip(&self.polls) {
+            if own == queue {
+                polls.store(own, Release);
+            } else if polls.load(Relaxed) == before && !has_any(before) {
+                polls.store(queue, Release);
+            }
+        }
+    }
+
+    /// The frames from `first` on that are not for `queue` go where they are to.
+    #[cold]
+    fn cross(&self, queue: usize, first: usize, out: &mut Vec<RxFrame>) {
+        let mut at = first;
+        while at < out.len() {
+            let to = out[at].group.map_or(queue, |group| usize::from(self.reta[group.index()].load(Relaxed)));
+            let crossing = &self.crossing[to];
+            if to == queue || crossing.waiting.load(Relaxed) >= CROSSING {
+                at += 1;
+                continue;
+            }
+            let frame = out.remove(at);
+            let mut frames = lock(&crossing.frames);
+            frames.push_back(frame);
+            crossing.waiting.store(frames.len(), Release);
+        }
+    }
+
+    /// Takes what has crossed to `queue`.
+    #[cold]
+    fn crossed(&self, queue: usize, max: usize, out: &mut Vec<RxFrame>) {
+        let crossing = &self.crossing[queue];
+        if crossing.waiting.load(Acquire) == 0 {
+            return;
+        }
+        let mut frames = lock(&crossing.frames);
+        let n = max.min(frames.len()).min(out.capacity() - out.len());
+        out.extend(frames.drain(..n));
+        crossing.waiting.store(frames.len(), Release);
+    }
+
+    /// Whether a poll of `queue` would find something.
+    fn is_due(&self, queue: usize) -> bool {
+        let due = |lane: usize| self.desks[lane].due() <= self.clock.now();
+        let polled = |lane: usize| usize::from(self.polls[lane].load(Relaxed)) == queue;
+        self.crossing[queue].waiting.load(Relaxed) > 0 || (0..self.lanes.len()).any(|lane| polled(lane) && due(lane))
+    }
 }
 
 /// A queue pair whose receive side makes requests, and whose transmit side takes the replies' times.
 pub struct OpenLoopQueue {
     caps: Caps,
-    clock: Clock,
-    counters: QueueCounters,
-    desk: Arc<Desk>,
-    /// Orders seen so far.
-    seen: u64,
-    stage: Stage,
-    /// An answer that the desk had no time for.
-    answer: Option<(u64, Done)>,
-    /// What the desk was told last.
-    due: Nanos,
-    picks: Rng,
-    flows: Flows,
-    /// Where payload of several pieces is put together.
-    joined: Vec<u8>,
+    own: usize,
+    wire: Arc<Wire>,
 }
 
 impl OpenLoopQueue {
-    pub(crate) fn new(caps: Caps, clock: Clock, desk: Arc<Desk>, flows: Flows, picks: Rng) -> OpenLoopQueue {
-        let joined = Vec::with_capacity(2048);
-        desk.set_due(Nanos::MAX);
-        OpenLoopQueue {
-            caps,
-            clock,
-            counters: QueueCounters::default(),
-            desk,
-            seen: 0,
-            stage: Stage::Idle,
-            answer: None,
-            due: Nanos::MAX,
-            picks,
-            flows,
-            joined,
-        }
+    pub(crate) fn new(caps: Caps, own: usize, wire: Arc<Wire>) -> OpenLoopQueue {
+        OpenLoopQueue { caps, own, wire }
     }
-
-    // ---- orders ----
 
     #[cold]
-    fn look_at_desk(&mut self, now: Nanos) {
-        let Some(Post { order, halt }) = self.desk.take(&mut self.seen) else { return };
-        // As the desk has it.
-        self.due = Nanos::ZERO;
-        if halt && let Stage::Working(_, job) = &mut self.stage {
-            job.cut(now);
+    fn receive_moved(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
+        let (wire, own, before) = (&*self.wire, self.own, out.len());
+        wire.crossed(own, max, out);
+        for lane in (0..wire.lanes.len()).filter(|lane| usize::from(wire.polls[*lane].load(Acquire)) == own) {
+            let (first, left) = (out.len(), max.saturating_sub(out.len() - before));
+            let mut lane = lock(&wire.lanes[lane]);
+            lane.rx_burst(pools, left, out);
+            // Before others can poll it: its frames cross in their order.
+            wire.cross(own, first, out);
         }
-        let Some((number, order)) = order else { return };
-        // Whoever gives an order has given up what was before.
-        if let Stage::Working(_, mut job) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.flows.give_up(&mut job.recorder);
-        }
-        self.answer = None;
-        match order {
-            Order::Connect => {
-                self.flows.connect();
-                self.stage = Stage::Settling(number);
-            }
-            Order::HangUp => {
-                self.flows.hang_up();
-                self.stage = Stage::Settling(number);
-            }
-            Order::Ask(mut asker) => {
-                self.flows.change(&mut asker);
-                self.answer = Some((number, Done::Asked(asker)));
-            }
-            Order::Work(job) => {
-                self.flows.heeds = matches!(job.supply, Supply::Thinking(_));
-                self.flows.ended.clear();
-                self.stage = Stage::Working(number, job);
-            }
-        }
-    }
-
-    /// Says that what was ordered is done, once it is.
-    #[cold]
-    fn settle(&mut self, now: Nanos) {
-        self.desk.open.store(self.flows.open as u32, Ordering::Relaxed);
-        self.desk.refused.store(self.flows.refused, Ordering::Relaxed);
-        match &mut self.stage {
-            Stage::Settling(number) if self.flows.settled() => {
-                self.answer = Some((*number, Done::Settled));
-                self.stage = Stage::Idle;
-            }
-            Stage::Working(_, job) if job.due() == Nanos::MAX && self.flows.slab.used() == 0 || now >= job.give_up => {
-                let Stage::Working(number, mut job) = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
-                self.flows.give_up(&mut job.recorder);
-                self.answer = Some((number, Done::Worked(job)));
-            }
-            _ => {}
-        }
-        if let Some((number, done)) = self.answer.take() {
-            self.answer = self.desk.done(number, done).map(|done| (number, done));
-        }
-    }
-
-    /// Whether [`OpenLoopQueue::settle`] may have something to do.
-    #[inline]
-    fn may_be_done(&self, now: Nanos) -> bool {
-        match &self.stage {
-            Stage::Idle => self.answer.is_some(),
-            Stage::Settling(_) => true,
-            Stage::Working(_, job) => self.flows.slab.used() == 0 && job.due() == Nanos::MAX || now >= job.give_up,
-        }
-    }
-
-    /// Tells other cores when the next frame is due.
-    #[inline]
-    fn tell_due(&mut self) {
-        self.think();
-        let due = match &self.stage {
-            Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || !job.is_shallow() => job.due(),
-            _ => Nanos::MAX,
-        };
-        // What has no reply by then is given up, which is news too.
-        let end = if let Stage::Working(_, job) = &self.stage { job.give_up } else { Nanos::MAX };
-        let due = due.min(self.flows.due()).min(end);
-        if due != self.due {
-            self.due = due;
-            self.desk.set_due(due);
-        }
-    }
-
-    // ---- requests ----
-
-    /// Clients who need wait no longer think, in a closed loop.
-    #[inline]
-    fn think(&mut self) {
-        let OpenLoopQueue { flows, stage, clock, .. } = self;
-        if let Stage::Working(_, job) = stage
-            && let Supply::Thinking(thinkers) = &mut job.supply
-        {
-            let now = clock.now();
-            flows.ended.drain(..).for_each(|id| thinkers.thinks(id, now));
-        }
-    }
-
-    /// Makes the requests that are due.
-    #[inline]
-    fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
-        let now = flows.now;
-        let conns = flows.conns.len() as u32;
-        // Requests that have to wait take no room of the burst.
-        for _ in 0..2 * burst.room {
-            if burst.room == 0 {
-                return;
-            }
-            let (ask, meant, whose) = match &mut job.supply {
-                Supply::Open { arrivals, .. } => {
-                    if arrivals.peek() > now {
-                        return;
-                    }
-                    (flows.asker.next(), arrivals.next(), None)
-                }
-                Supply::Thinking(thinkers) => {
-                    let Some((meant, id)) = thinkers.ask(now) else { return };
-                    (flows.asker.next(), meant, Some(id))
-                }
-                Supply::Records { next, end } => {
-                    if next >= end || flows.slab.used() >= PRELOAD_DEPTH {
-                        return;
-                    }
-                    *next += 1;
-                    (flows.asker.preload(*next - 1), now, None)
-                }
-            };
-            job.recorder.meant(meant);
-            let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
-            if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
-                job.recorder.unanswered(meant);
-                flows.end(id);
-            }
-        }
-    }
-
-    // ---- replies ----
-
-    /// Takes an IPv4 packet of the server; what is no segment of a connection of ours is nobody's.
-    #[inline]
-    fn packet(&mut self, frame: &TxFrame<'_>) {
-        let head = frame.head;
-        let Ok(ip) = ipv4::Header::parse(&head[ethernet::HEADER..], frame.len() - ethernet::HEADER) else {
-            self.counters.tx_errors += 1;
-            return;
-        };
-        let at = ethernet::HEADER + usize::from(ip.header_len);
-        if ip.protocol != ipv4::TCP || ip.is_fragment() {
-            return;
-        }
-        let Some(Ok(header)) = head.get(at..).map(tcp::Header::parse) else {
-            self.counters.tx_errors += 1;
-            return;
-        };
-        let OpenLoopQueue { flows, stage, joined, counters, clock, .. } = self;
-        let Some(id) = flows.find(ip.dst, header.dst_port) else { return };
-        let header_len = usize::from(header.header_len);
-        let Some(len) = usize::from(ip.payload_len()).checked_sub(header_len) else {
-            counters.tx_errors += 1;
-            return;
-        };
-        let first = &head[at + header_len..];
-        let payload: &[u8] = match frame.payload {
-            _ if len <= first.len() => &first[..len],
-            [only] if first.is_empty() && len <= only.len() => &only[..len],
-            pieces => {
-                joined.clear();
-                joined.extend_from_slice(first);
-                pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-                &joined[..len.min(joined.len())]
-            }
-        };
-        let recorder = match stage {
-            Stage::Working(_, job) => Some(&mut job.recorder),
-            _ => None,
-        };
-        // What carries no payload is not timed.
-        let now = if payload.is_empty() { flows.now } else { clock.now() };
-        flows.segment(id, &header, payload, now, recorder);
+        out.len() - before
     }
 }
 
@@ -254,46 +151,23 @@ impl Queue for OpenLoopQueue {
 
     #[inline]
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        let now = self.clock.now();
-        self.flows.poll(now);
-        if self.desk.has_news(self.seen) {
-            self.look_at_desk(now);
+        if self.wire.moved.load(Acquire) {
+            return self.receive_moved(pools, max, out);
         }
-        let OpenLoopQueue { flows, stage, picks, counters, .. } = self;
         let before = out.len();
-        let room = max.min(out.capacity() - before);
-        let mut burst = Burst { pools, frames: out, counters, room };
-        match stage {
-            Stage::Working(_, job) => {
-                flows.serve(&mut burst, Some(&mut job.recorder));
-                Self::make(flows, picks, job, &mut burst);
-            }
-            _ => flows.serve(&mut burst, None),
-        }
-        if self.may_be_done(now) {
-            self.settle(now);
-        }
-        self.tell_due();
+        lock(&self.wire.lanes[self.own]).rx_burst(pools, max, out);
         out.len() - before
     }
 
     /// Never full: a frame ends here.
     #[inline]
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += frame.len() as u64;
-        match ethernet::Header::parse(frame.head) {
-            Ok(ethernet::Header { ethertype: ethernet::IPV4, .. }) => self.packet(frame),
-            Ok(ethernet::Header { ethertype: ethernet::ARP, .. }) => {
-                if let Ok(question) = arp::parse(&frame.head[ethernet::HEADER..])
-                    && question.operation == arp::Operation::Request
-                {
-                    self.flows.asked_for(&question);
-                }
-            }
-            _ => {}
+        let wire = &*self.wire;
+        if !lock(&wire.lanes[self.own]).tx(frame) && wire.moved.load(Acquire) {
+            let others = (0..wire.lanes.len()).filter(|lane| *lane != self.own);
+            // What is no segment of any connection is nobody's.
+            let _ = others.map(|lane| lock(&wire.lanes[lane]).tx(frame)).find(|taken| *taken);
         }
-        self.tell_due();
         Ok(())
     }
 
@@ -302,8 +176,8 @@ impl Queue for OpenLoopQueue {
 
     /// Compares the clock with the instant at which the next frame is due.
     fn rx_hint(&self) -> RxHint {
-        let (desk, clock) = (Arc::clone(&self.desk), self.clock.clone());
-        Arc::new(move || desk.due() <= clock.now())
+        let (wire, own) = (Arc::clone(&self.wire), self.own);
+        Arc::new(move || wire.is_due(own))
     }
 
     fn wait_fd(&self) -> Option<RawFd> {
@@ -318,12 +192,12 @@ impl Queue for OpenLoopQueue {
     fn after_sleep(&mut self) {}
 
     fn counters(&self) -> QueueCounters {
-        self.counters
+        lock(&self.wire.lanes[self.own]).counters()
     }
 }
 
 impl Drop for OpenLoopQueue {
     fn drop(&mut self) {
-        self.desk.gone();
+        self.wire.desks[self.own].gone();
     }
 }
