@@ -16,7 +16,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-use netstack::{Busy, Parcel, Shared};
+use netstack::{Busy, GRACE, Parcel, Shared};
 use nic::Queue;
 use sync::{Mark, TryLock};
 use units::{CoreId, GroupSet, Nanos};
@@ -147,6 +147,11 @@ impl Mover {
         refused
     }
 
+    /// Whether this very move is at this stage: whoever has waited for a lock may have missed its end, and the begin of another.
+    fn is_at(&self, stage: Stage, from: usize, to: usize) -> bool {
+        self.stage() == stage && self.parties() == (from, to)
+    }
+
     fn parties(&self) -> (usize, usize) {
         (self.from.load(Relaxed) as usize, self.to.load(Relaxed) as usize)
     }
@@ -197,6 +202,9 @@ impl<Q: Queue> Crew<Q> {
         if mover.stage.compare_exchange(asked, giving, Acquire, Relaxed).is_err() {
             return;
         }
+        if mover.parties() != (from, to) {
+            return mover.stage.store(asked, Release);
+        }
         let groups = GroupSet::from_words([0, 1].map(|i| mover.groups[i].load(Relaxed)));
         if let Err(busy) = stack.hand_over(now, groups, CoreId(to as u16), &mut cargo.parcel) {
             let code = match busy {
@@ -222,12 +230,13 @@ impl<Q: Queue> Crew<Q> {
     }
 
     fn passes(&self, from: usize, to: usize, now: Nanos) {
+        let Some(_cargo) = self.mover.cargo.try_lock() else { return };
+        if !self.mover.is_at(Stage::Given, from, to) {
+            return;
+        }
         let passed = self.stations.get(from).and_then(|s| Some(s.stack.try_lock()?.has_transmitted()));
         if passed == Some(true) || now - self.mover.time(Stage::Given) > TX_PATIENCE {
-            let given = Stage::Given as u8;
-            // Both cores look: one of them is first.
-            self.mover.note(Stage::Passed, now);
-            let _ = self.mover.stage.compare_exchange(given, Stage::Passed as u8, Release, Relaxed);
+            self.mover.enter(Stage::Passed, now);
             self.wake(to);
         }
     }
@@ -236,7 +245,7 @@ impl<Q: Queue> Crew<Q> {
         let Some(station) = self.stations.get(to) else { return };
         let Some(mut stack) = station.stack.try_lock() else { return };
         let Some(mut cargo) = self.mover.cargo.try_lock() else { return };
-        if self.mover.stage() != Stage::Passed {
+        if !self.mover.is_at(Stage::Passed, from, to) {
             return;
         }
         stack.take_over(now, &mut cargo.parcel);
@@ -249,19 +258,21 @@ impl<Q: Queue> Crew<Q> {
         self.wake(to);
     }
 
-    /// The move is done when the old ring has been seen empty since the table was set, and no frame waits for that any more.
+    /// The move is done when the old ring has been seen empty since the table was set, and no frame waits for that any more; at the end of the grace, at
+    /// which none does, for a ring that is full all the time.
     fn round_off(&self, from: usize, to: usize, now: Nanos) {
         let Some(station) = self.stations.get(to) else { return };
         let Some(old) = self.stations.get(from) else { return };
         let mark = self.mover.cargo.try_lock().and_then(|cargo| cargo.mark);
         let passed = mark.is_none_or(|mark| old.epoch_passed(mark));
-        if !passed {
-            return self.help_empty(from, now, now - self.mover.time(Stage::Taken) > PATIENCE);
+        let waited = now - self.mover.time(Stage::Taken);
+        if !passed && waited < GRACE {
+            return self.help_empty(from, now, waited > PATIENCE);
         }
         let Some(mut stack) = station.stack.try_lock() else { return };
         // What has passed by now goes on with this.
         stack.receive(now, LOOK);
-        if stack.waits_for().is_none() && self.mover.stage() == Stage::Taken {
+        if stack.waits_for().is_none() && self.mover.is_at(Stage::Taken, from, to) {
             self.mover.enter(Stage::Done, now);
         }
         station.due(now);

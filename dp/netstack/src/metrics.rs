@@ -45,6 +45,8 @@ metrics! {
     tcp_bytes_in,
     /// TCP payload bytes admitted for sending.
     tcp_bytes_out,
+    /// TCP segments that came before one that belongs in front of them.
+    tcp_out_of_order,
     /// TCP segments sent again.
     tcp_retransmits,
     /// Connections that peers opened.

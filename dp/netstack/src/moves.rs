@@ -245,7 +245,11 @@ impl<Q: Queue> Stack<Q> {
     pub(crate) fn set_aside(&mut self, frame: RxFrame, group: FlowGroupId, word: u16) -> Result<(), DropReason> {
         if word & !SETTLING != self.core.0 {
             let gone = word & SETTLING != 0 && self.shared.came_from(group) == Some(self.core);
-            return if gone { self.straggles(frame, CoreId(word & !SETTLING)) } else { self.pass_on(frame, group) };
+            return if gone {
+                self.straggles(frame, group, CoreId(word & !SETTLING))
+            } else {
+                self.pass_on(frame, group)
+            };
         }
         self.moving = true;
         self.metrics.deferred.inc();
@@ -268,7 +272,9 @@ impl<Q: Queue> Stack<Q> {
     }
 
     /// A frame of a group that has gone: behind those that found no room there.
-    fn straggles(&mut self, frame: RxFrame, to: CoreId) -> Result<(), DropReason> {
+    fn straggles(&mut self, mut frame: RxFrame, group: FlowGroupId, to: CoreId) -> Result<(), DropReason> {
+        // An ICMP error has none of its own, and is asked for it while it waits.
+        frame.group = Some(group);
         self.metrics.rx_forwarded_out.inc();
         let back = match self.moves.stragglers.is_empty() {
             true => self.shared.forward_moved(to, frame).err(),
@@ -295,7 +301,7 @@ impl<Q: Queue> Stack<Q> {
     pub(crate) fn receive_moving(&mut self, now: Nanos, budget: usize) -> usize {
         let shared = self.shared.clone();
         let inbox = shared.inbox(self.core);
-        self.send_stragglers();
+        self.send_stragglers(now);
         // Asked before the frames that the last cores forwarded are taken: so these are older than all that has passed by now.
         for early in &mut self.moves.early {
             early.passed |= shared.epoch(early.from).passed(early.mark);
@@ -337,10 +343,14 @@ impl<Q: Queue> Stack<Q> {
         n
     }
 
-    fn send_stragglers(&mut self) {
+    fn send_stragglers(&mut self, now: Nanos) {
         while let Some(frame) = self.moves.stragglers.pop_front() {
-            let owner = frame.group.map(|group| self.shared.owner(group));
-            let Some(to) = owner.filter(|to| *to != self.core) else { continue };
+            let to = frame.group.map_or(self.core, |group| self.shared.owner(group));
+            if to == self.core {
+                // Its group is back.
+                self.passes(frame, now);
+                continue;
+            }
             if let Err(frame) = self.shared.forward_moved(to, frame) {
                 return self.moves.stragglers.push_front(frame);
             }

@@ -14,6 +14,7 @@ use crate::addresses::Ends;
 use crate::batch::Pending;
 use crate::conn::{Conn, Owner};
 use crate::flow_group::{ConnId, Found};
+use crate::metrics::Metrics;
 use crate::rx::Packet;
 use crate::stack::Stack;
 
@@ -131,7 +132,7 @@ impl<Q: Queue> Stack<Q> {
             release(&mut conn.tx, arrival.acked, freed);
             conn.sent = conn.sent.saturating_add(arrival.acked);
         }
-        keep(conn, arrival, from, payload);
+        keep(conn, arrival, from, payload, metrics);
         if arrival.advanced > 0 {
             metrics.tcp_bytes_in.add(u64::from(arrival.advanced));
             news.insert(Pending::RECV);
@@ -395,7 +396,7 @@ fn release(tx: &mut MbufQueue, mut n: u32, freed: &mut MbufQueue) {
 /// Keeps of the payload what the engine accepted: at the end of the receive queue, or among the out-of-order pieces. `from` is
 /// what rcv.nxt was before.
 #[inline]
-fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue) {
+fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue, metrics: &Metrics) {
     match arrival.payload {
         Payload::None => {}
         Payload::InOrder { skip, len } => {
@@ -408,6 +409,7 @@ fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue) {
         Payload::OutOfOrder { skip, len, seq } => {
             cut(&mut payload, skip, len);
             hold(&mut conn.out_of_order, payload, seq);
+            metrics.tcp_out_of_order.inc();
         }
     }
 }

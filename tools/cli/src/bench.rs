@@ -35,6 +35,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
             truth::run(&mut Lab::build("bench")?, asked, args.plain.extent(), args.queue())
         }),
         Kind::Connections(args) => crate::connections::run(args),
+        Kind::Migrate(args) => crate::migrate::run(args),
         Kind::Link(args) => crate::link::run(args),
         Kind::Calibrate(args) => calibrate(args),
         Kind::All(args) => all(args),

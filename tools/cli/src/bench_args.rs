@@ -6,6 +6,7 @@ use units::Nanos;
 
 use crate::connections::Connections;
 use crate::link::Link;
+use crate::migrate::Migrate;
 use crate::values::Size;
 
 /// `zygix bench`.
@@ -85,6 +86,15 @@ Example:
   zygix bench connections --json connections.json
   zygix bench connections --counts 1k,100k --out results")]
     Connections(Connections),
+    /// Flow groups moved under load, then cores removed and added: what each step takes, and that nothing is lost or reordered
+    #[command(after_help = "\
+Every core of the machine is a server; requests are made by a NIC that needs no client, pipelined over many connections and checked one by one.
+200 random migrations a second at 70 % of what the server comes to in a closed loop; then cores are parked and unparked in turn, at what is left of that
+without one. Both ways to schedule. Needs two cores, and no privilege.
+
+Example:
+  zygix bench migrate --seconds 10 --json migrate.json")]
+    Migrate(Migrate),
     /// Join two interfaces by a link with faults, until Ctrl-C: for trying something over a bad network
     #[command(after_help = "\
 Makes a TAP at either end, without offloads, and moves frames between them; what is asked for happens both ways, by a seed.

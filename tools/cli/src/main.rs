@@ -11,6 +11,7 @@
 //! | `demo/` | `demo`: two servers, one load, a table |
 //! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
 //! | `connections.rs` | `bench connections`: what very many connections cost |
+//! | `migrate.rs` | `bench migrate`: flow groups that change cores under load |
 //! | `link.rs` | `bench link`: two interfaces joined by a link with faults |
 //! | `sim/` | `sim`: models |
 //! | `report.rs` | `report`: a page of results |
@@ -26,6 +27,7 @@ mod control;
 mod demo;
 mod link;
 mod load;
+mod migrate;
 mod report;
 mod serve;
 mod serve_zygix;

@@ -1,7 +1,7 @@
 //! Several stacks of one dataplane, each with a wire of its own, in time that the test moves; an application that echoes; and peers that are honest.
 #![allow(dead_code, reason = "each file of tests uses its part")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use abi::{Cookie, Handle, Syscall};
 use mem::{MbufQueue, Pool, Room};

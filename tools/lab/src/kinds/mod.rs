@@ -15,6 +15,7 @@
 //! | [`bulk`] | one connection's goodput by wire and fault, beside Linux's; how flows share a slow link |
 //! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
+//! | [`migrate`] | flow groups that move under load, cores that are added and removed |
 //! | [`calibrate`] | what operations take on this machine, for simulated worlds; it needs no [`Lab`] |
 //! | [`xdp`] | a store on Linux and on Zygix over one veth, with a client that is on AF_XDP |
 //! | [`truth`] | the load generator against known answers |
@@ -35,6 +36,7 @@ pub mod calibrate;
 pub mod churn;
 mod grid;
 pub mod hunt;
+pub mod migrate;
 pub mod pingpong;
 pub mod sched;
 mod side;

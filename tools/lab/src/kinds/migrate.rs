@@ -1,0 +1,307 @@
+//! Flow groups that move under load, and cores that are removed and added in turn (thesis table 2.5): what each step takes, and that nothing is lost, doubled
+//! or reordered by it. All cores are servers; the open-loop NIC makes pipelined requests over many connections, and each reply is the one right answer to
+//! the next request of its connection or it is counted as wrong.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dataplane::{Controller, Dataplane, Idle, MoveError, Report, RunnerConfig, Sched};
+use load::Outcome;
+use load::draw::ServiceTimes;
+use netstack::{DropReason, Metrics, PoolSizes, StackConfig};
+use nic::Nic;
+use openloop::{Config, Director, Drive, OpenLoop};
+use serde_json::{Value, json};
+use sys::clock;
+use units::{CoreId, FLOW_GROUPS, FlowGroupId, GroupSet, Nanos};
+use zygix::Runtime;
+
+use super::echo;
+use crate::measure::until;
+
+/// As the thesis's memcached was asked.
+pub const CONNECTIONS: u32 = 2752;
+/// Of what the server comes to.
+pub const LOAD: f64 = 0.7;
+/// Random migrations.
+const EVERY: Nanos = Nanos::from_millis(5);
+/// How long a core is left parked, and then left to serve.
+const TURN: Nanos = Nanos::from_millis(100);
+const PATIENCE: Nanos = Nanos::from_secs(10);
+const POOLS: PoolSizes = PoolSizes { rx: 8192, spill: 2, tx: 8192, small: 1024 };
+
+/// What the steps of moves took.
+#[derive(Clone, Debug, Default)]
+pub struct Steps {
+    reports: Vec<Report>,
+    /// Requests that were turned down, for a group had come a moment before.
+    pub refused: u64,
+}
+
+/// One step of all moves, in microseconds; packets as they are.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Line {
+    /// The mean.
+    pub avg: f64,
+    /// 95 in 100 took no longer.
+    pub p95: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Steps {
+    /// How many moves.
+    pub fn len(&self) -> usize {
+        self.reports.len()
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.reports.is_empty()
+    }
+
+    /// The lines of the thesis's table: name and figures.
+    pub fn lines(&self) -> [(&'static str, Line); 6] {
+        let us = |of: fn(&Report) -> Nanos| self.line(move |r| of(r).0 as f64 / 1e3);
+        [
+            ("prepare", us(|r| r.prepare)),
+            ("wait", us(|r| r.wait)),
+            ("rpc", us(|r| r.rpc)),
+            ("deferred", us(|r| r.deferred)),
+            ("total", us(|r| r.total)),
+            ("packets", self.line(|r| r.packets as f64)),
+        ]
+    }
+
+    fn line(&self, of: impl Fn(&Report) -> f64) -> Line {
+        let mut all: Vec<f64> = self.reports.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        let at = |q: f64| all.get(((all.len() as f64 * q).ceil() as usize).saturating_sub(1)).copied().unwrap_or(0.0);
+        Line { avg: all.iter().sum::<f64>() / all.len().max(1) as f64, p95: at(0.95), max: at(1.0) }
+    }
+
+    fn take(&mut self, moved: Result<Vec<Report>, MoveError>) -> Result<()> {
+        match moved {
+            Ok(reports) => self.reports.extend(reports),
+            Err(MoveError::TimedOut(_)) => self.refused += 1,
+            Err(e) => bail!("a move failed: {e}"),
+        }
+        Ok(())
+    }
+
+    fn object(&self) -> Value {
+        let mut object = serde_json::Map::new();
+        for (name, Line { avg, p95, max }) in self.lines() {
+            let key = if name == "packets" { name.to_owned() } else { format!("{name}_us") };
+            object.insert(key, json!({ "avg": avg, "p95": p95, "max": max }));
+        }
+        object.insert("moves".into(), json!(self.len()));
+        object.insert("refused".into(), json!(self.refused));
+        object.into()
+    }
+}
+
+/// What was measured in one way to schedule.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Which.
+    pub sched: Sched,
+    /// Server cores.
+    pub cores: usize,
+    /// What the server came to in a closed loop, in requests per second, and what it was asked at random migrations.
+    pub capacity: f64,
+    /// The latter.
+    pub rate: f64,
+    /// Moves of random groups to random cores.
+    pub random: Steps,
+    /// Moves that took a core's groups from it, and that gave it some.
+    pub remove: Steps,
+    /// The latter.
+    pub add: Steps,
+    /// Requests without an answer, or whose connection broke.
+    pub lost: u64,
+    /// Replies that were not the answer to the next request of their connection, and segments that came to the server's TCP out of order.
+    pub reordered: u64,
+    /// Segments that came to the server's TCP twice, or that it sent twice.
+    pub duplicated: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// The 99th percentile of latency under random migrations, and before them, without any.
+    pub p99: Nanos,
+    /// The latter.
+    pub p99_still: Nanos,
+}
+
+impl Measured {
+    /// The object that is written for programs.
+    pub fn object(&self) -> Value {
+        json!({
+            "wire": "openloop",
+            "sched": self.sched.to_string(),
+            "cores": self.cores,
+            "load": LOAD,
+            "connections": CONNECTIONS,
+            "capacity": self.capacity,
+            "rate": self.rate,
+            "answered": self.answered,
+            "migrations": self.random.len(),
+            "lost": self.lost,
+            "reordered": self.reordered,
+            "duplicated": self.duplicated,
+            "p99_us": self.p99.0 as f64 / 1e3,
+            "p99_still_us": self.p99_still.0 as f64 / 1e3,
+            "random": self.random.object(),
+            "add": self.add.object(),
+            "remove": self.remove.object(),
+        })
+    }
+}
+
+/// The server, its load and its controller.
+struct Rig {
+    dataplane: Dataplane,
+    director: Director,
+    controller: Controller,
+    cores: usize,
+}
+
+impl Rig {
+    fn start(sched: Sched, cores: &[usize]) -> Result<Rig> {
+        let config = Config { connections: CONNECTIONS, ..Config::new(cores.len() as u16, echo(64)) };
+        let (mut nic, director) = OpenLoop::new(&config)?;
+        let stack = StackConfig {
+            tcp_ports: vec![config.port],
+            max_conns: 2 * CONNECTIONS as usize,
+            pools: POOLS,
+            ..StackConfig::new(config.server.mac, config.server.ip, 15)
+        };
+        let runner = RunnerConfig { pin: cores.to_vec(), idle: Idle::Spin, sched };
+        let (queues, mut runtime) = (nic.queues(), None);
+        let nic = Arc::new(nic);
+        let (groups, service) = (nic.clone(), Arc::new(::echo::Echo::new(::echo::Mode::Echo)));
+        let dataplane = Dataplane::start(
+            stack,
+            queues,
+            move |t| groups.flow_group(t),
+            &runner,
+            |core, shared| runtime.get_or_insert_with(|| Runtime::new(service.clone(), shared.clone())).app(core),
+        )
+        .context("the server does not start")?;
+        let controller = dataplane.controller(Some(Box::new(move |g, q| nic.set_reta(g, q))));
+        let controller = controller.context("a dataplane without cores")?;
+        director.connect(PATIENCE)?;
+        Ok(Rig { dataplane, director, controller, cores: cores.len() })
+    }
+
+    /// What the server comes to in a closed loop.
+    fn capacity(&self) -> Result<f64> {
+        let think = Some(ServiceTimes::det(Nanos::from_micros(1)));
+        let drive = Drive { think, ..Drive::new(1000.0, Nanos::from_millis(500)) };
+        Ok(self.director.run(&drive)?.achieved_rps())
+    }
+
+    fn total(&self, of: impl Fn(&Metrics) -> u64) -> u64 {
+        self.dataplane.shared().total(of)
+    }
+
+    /// Load at `rate`, during which `act` is called again and again.
+    fn under(&self, rate: f64, length: Nanos, mut act: impl FnMut() -> Result<()>) -> Result<Outcome> {
+        let mut went = Ok(());
+        let outcome = self.director.run_watched(&Drive::new(rate, length), |opens| {
+            until(opens);
+            while clock::now() < opens + length && !sys::stop::requested() && went.is_ok() {
+                went = act();
+            }
+        })?;
+        went?;
+        Ok(outcome)
+    }
+
+    /// Random groups of one core go to another.
+    fn stir(&self, dice: &mut Dice, steps: &mut Steps) -> Result<()> {
+        let to = CoreId(dice.roll(self.cores) as u16);
+        let owners = self.controller.groups();
+        let from = owners[dice.roll(FLOW_GROUPS)];
+        let n = 1 + dice.roll(8);
+        let mut groups = GroupSet::NONE;
+        for _ in 0..n {
+            let group = dice.roll(FLOW_GROUPS);
+            if owners[group] == from && from != to {
+                groups.insert(FlowGroupId(group as u16));
+            }
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let next = clock::now() + EVERY;
+        steps.take(self.controller.move_groups(groups, to))?;
+        until(next);
+        Ok(())
+    }
+}
+
+/// Any spread will do.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % sides
+    }
+}
+
+/// Measures one way to schedule for `length` under random migrations, and half as long while cores are removed and added in turn.
+///
+/// # Errors
+/// The server does not start, or a move fails.
+pub fn run(sched: Sched, cores: &[usize], length: Nanos) -> Result<Measured> {
+    if cores.len() < 2 {
+        bail!("bench migrate needs two cores: flow groups have to go somewhere");
+    }
+    let rig = Rig::start(sched, cores)?;
+    let capacity = rig.capacity()?;
+    let rate = LOAD * capacity;
+    let still = rig.director.run(&Drive::new(rate, Nanos::from_secs(1)))?;
+    let (mut random, mut add, mut remove) = (Steps::default(), Steps::default(), Steps::default());
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let counts = || {
+        let twice = rig.total(|m| m.drops(DropReason::TcpWindow)) + rig.total(|m| m.tcp_retransmits.get());
+        (twice, rig.total(|m| m.tcp_out_of_order.get()))
+    };
+    let before = counts();
+    let stirred = rig.under(rate, length, || rig.stir(&mut dice, &mut random))?;
+    let less = rate * (rig.cores - 1) as f64 / rig.cores as f64;
+    let mut turn = 0;
+    let turned = rig.under(less, Nanos(length.0 / 2).max(Nanos::from_secs(1)), || {
+        let core = CoreId((turn % rig.cores) as u16);
+        turn += 1;
+        remove.take(rig.controller.park(core))?;
+        thread::sleep(Duration::from_nanos(TURN.0));
+        if rig.controller.cores()[core.index()].parked {
+            add.take(rig.controller.unpark(core))?;
+            thread::sleep(Duration::from_nanos(TURN.0));
+        }
+        Ok(())
+    })?;
+    let after = counts();
+    let errors = [&stirred.errors, &turned.errors];
+    Ok(Measured {
+        sched,
+        cores: rig.cores,
+        capacity,
+        rate,
+        random,
+        remove,
+        add,
+        lost: errors.iter().map(|e| e.total() - e.wrong).sum(),
+        reordered: errors.iter().map(|e| e.wrong).sum::<u64>() + after.1 - before.1,
+        duplicated: after.0 - before.0,
+        answered: stirred.completed + turned.completed,
+        p99: stirred.p99(),
+        p99_still: still.p99(),
+    })
+}
