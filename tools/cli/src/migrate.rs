@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::{Assist, Sched};
-use lab::kinds::migrate::{self, CONNECTIONS, LOAD, Line, Measured};
+use lab::kinds::migrate::{self, CONNECTIONS, Line, Measured};
 use units::Nanos;
 
 use crate::Usage;
@@ -16,6 +16,10 @@ pub(crate) struct Migrate {
     /// Seconds of random migrations; cores are removed and added for half as long
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = seconds)]
     pub(crate) seconds: f64,
+
+    /// The load, as a share of what the server comes to in a closed loop
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
+    pub(crate) load: f64,
 
     /// Only one way to schedule: ix or zygos
     #[arg(long, value_name = "NAME", value_parser = ["ix", "zygos"])]
@@ -30,6 +34,10 @@ fn seconds(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|s| (0.2..=3600.0).contains(s)).ok_or_else(|| "write seconds from 0.2 to 3600".into())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|s| (0.01..=1.0).contains(s)).ok_or_else(|| "write a share from 0.01 to 1".into())
+}
+
 /// `zygix bench migrate`.
 pub(crate) fn run(args: &Migrate) -> Result<()> {
     sys::stop::install();
@@ -41,7 +49,7 @@ pub(crate) fn run(args: &Migrate) -> Result<()> {
     let ways = [("ix", Sched::Ix), ("zygos", Sched::Zygos(Assist::Lend))];
     let mut all: Vec<Measured> = Vec::new();
     for (_, sched) in ways.into_iter().filter(|(name, _)| wanted(name)) {
-        let measured = migrate::run(sched, &cores, Nanos((args.seconds * 1e9) as u64))?;
+        let measured = migrate::run(sched, &cores, Nanos((args.seconds * 1e9) as u64), args.load)?;
         show(&measured);
         all.push(measured);
         if sys::stop::requested() {
@@ -74,7 +82,7 @@ fn show(m: &Measured) {
         m.cores,
         m.rate,
         m.capacity,
-        LOAD * 100.0,
+        m.load * 100.0,
         us(m.p99),
         us(m.p99_still)
     ));

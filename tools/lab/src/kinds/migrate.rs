@@ -23,8 +23,6 @@ use crate::measure::until;
 
 /// As the thesis's memcached was asked.
 pub const CONNECTIONS: u32 = 2752;
-/// Of what the server comes to.
-pub const LOAD: f64 = 0.7;
 /// Random migrations.
 const EVERY: Nanos = Nanos::from_millis(5);
 /// How long a core is left parked, and then left to serve.
@@ -110,6 +108,8 @@ pub struct Measured {
     pub sched: Sched,
     /// Server cores.
     pub cores: usize,
+    /// The share of its capacity that the server was asked for.
+    pub load: f64,
     /// What the server came to in a closed loop, in requests per second, and what it was asked at random migrations.
     pub capacity: f64,
     /// The latter.
@@ -141,7 +141,7 @@ impl Measured {
             "wire": "openloop",
             "sched": self.sched.to_string(),
             "cores": self.cores,
-            "load": LOAD,
+            "load": self.load,
             "connections": CONNECTIONS,
             "capacity": self.capacity,
             "rate": self.rate,
@@ -254,17 +254,17 @@ impl Dice {
     }
 }
 
-/// Measures one way to schedule for `length` under random migrations, and half as long while cores are removed and added in turn.
+/// Measures one way to schedule at a share `load` of its capacity for `length` under random migrations, and half as long while cores are removed and added in turn.
 ///
 /// # Errors
 /// The server does not start, or a move fails.
-pub fn run(sched: Sched, cores: &[usize], length: Nanos) -> Result<Measured> {
+pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64) -> Result<Measured> {
     if cores.len() < 2 {
         bail!("bench migrate needs two cores: flow groups have to go somewhere");
     }
     let rig = Rig::start(sched, cores)?;
     let capacity = rig.capacity()?;
-    let rate = LOAD * capacity;
+    let rate = load * capacity;
     let still = rig.director.run(&Drive::new(rate, Nanos::from_secs(1)))?;
     let (mut random, mut add, mut remove) = (Steps::default(), Steps::default(), Steps::default());
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
@@ -292,6 +292,7 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos) -> Result<Measured> {
     Ok(Measured {
         sched,
         cores: rig.cores,
+        load,
         capacity,
         rate,
         random,
