@@ -54,7 +54,7 @@ pub use config::{Network, PoolSizes, StackConfig};
 pub use drop_reason::DropReason;
 pub use flow_group::CONN_BYTES;
 pub use metrics::Metrics;
-pub use moves::{Busy, GRACE, Parcel};
+pub use moves::{Busy, GRACE, ORDER, Parcel};
 pub use shared::{PostError, Shared};
 pub use slips::{NARROW_MAX, Work};
 pub use stack::{Progress, Stack};

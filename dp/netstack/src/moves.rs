@@ -33,6 +33,9 @@ use crate::trips::Trip;
 
 /// For so long after a group has come, frames of it may still come by its last core's ring: a NIC picks a ring first and fills it later.
 pub const GRACE: Nanos = Nanos::from_millis(20);
+/// For so long beyond the grace order is kept while the last core has not looked at its ring at all: it is off its processor, inside the dataplane, where
+/// nobody can look for it. TCP could not deliver what came early any sooner; but frames that are not there would be waited for in vain.
+pub const ORDER: Nanos = Nanos::from_millis(100);
 /// Of the receive buffers, one in so many may hold early frames. When more wait, their order gives way.
 const EARLY_SHARE: usize = 4;
 /// Early frames beyond the receive buffers: those that other cores forwarded.
@@ -99,6 +102,8 @@ pub(crate) struct Moves {
     /// Groups that have come here and are not settled.
     settling: GroupSet,
     until: Box<[Nanos; FLOW_GROUPS]>,
+    /// For each of them: the core that it came from, and where that one's count was.
+    marks: Box<[Option<(CoreId, Mark)>; FLOW_GROUPS]>,
     early: VecDeque<Early>,
     early_most: usize,
     /// Frames that the last core forwarded before the group was here.
@@ -117,6 +122,7 @@ impl Moves {
             watched: Nanos::ZERO,
             settling: GroupSet::NONE,
             until: Box::new([Nanos::ZERO; FLOW_GROUPS]),
+            marks: Box::new([None; FLOW_GROUPS]),
             early: VecDeque::with_capacity(buffers + EARLY_MORE),
             early_most: buffers / EARLY_SHARE,
             limbo: VecDeque::with_capacity(EARLY_MORE),
@@ -187,7 +193,7 @@ impl<Q: Queue> Stack<Q> {
             parcel.pieces.push(RxFrame { head: piece.frame, rest: Default::default(), csum_ok: false, group: None });
         });
         self.metrics.groups_out.add(groups.len() as u64);
-        self.moves.watched = now + GRACE + GRACE;
+        self.moves.watched = now + GRACE + GRACE + ORDER;
         self.moving = true;
         self.share_records();
         Ok(())
@@ -206,6 +212,7 @@ impl<Q: Queue> Stack<Q> {
                 *place = Some(value);
                 self.moves.settling.insert(group);
                 self.moves.until[group.index()] = now + GRACE;
+                self.moves.marks[group.index()] = Some((parcel.from, self.shared.epoch(parcel.from).mark()));
                 self.metrics.groups_in.inc();
             }
         }
@@ -332,7 +339,8 @@ impl<Q: Queue> Stack<Q> {
         let mut n = 0;
         for _ in 0..self.moves.early.len() {
             let Some(early) = self.moves.early.pop_front() else { break };
-            let over = self.moves.settling.contains(early.group) && self.moves.until[early.group.index()] <= now;
+            let over =
+                self.moves.settling.contains(early.group) && self.moves.until[early.group.index()] + ORDER <= now;
             if (early.passed || over) && self.groups.get(early.group).is_some() {
                 self.passes(early.frame, now);
                 n += 1;
@@ -360,7 +368,9 @@ impl<Q: Queue> Stack<Q> {
     /// Groups that have been here for long enough are as all others; when nothing is on its way any more, this is over.
     fn settle_groups(&mut self, now: Nanos) {
         for group in self.moves.settling.iter() {
-            if self.moves.until[group.index()] <= now && self.moves.early.iter().all(|e| e.group != group) {
+            let over = self.moves.until[group.index()] + ORDER <= now;
+            let passed = self.moves.until[group.index()] <= now && self.old_ring_was_empty(group);
+            if (passed || over) && self.moves.early.iter().all(|e| e.group != group) {
                 self.moves.settling.remove(group);
                 self.shared.settled(group);
             }
@@ -372,9 +382,17 @@ impl<Q: Queue> Stack<Q> {
         self.moving = !settling.is_empty() || *watched > now || waits > 0 || expected;
     }
 
-    /// Whether early frames wait for another core to poll its ring: it may be away, and then somebody else should. Which core, if any.
+    /// Whether the last core of a group has looked at its ring to its end since the group came.
+    fn old_ring_was_empty(&self, group: FlowGroupId) -> bool {
+        self.moves.marks[group.index()].is_none_or(|(from, mark)| self.shared.epoch(from).passed(mark))
+    }
+
+    /// Whether frames, or the end of the grace, wait for another core to poll its ring: it may be away, and then somebody else should. Which core, if any.
     pub fn waits_for(&self) -> Option<CoreId> {
-        self.moves.early.front().filter(|e| !e.passed).map(|e| e.from)
+        let early = self.moves.early.front().filter(|e| !e.passed).map(|e| e.from);
+        let late =
+            |group: &FlowGroupId| self.moves.until[group.index()] <= self.now && !self.old_ring_was_empty(*group);
+        early.or_else(|| self.moves.marks[self.moves.settling.iter().find(late)?.index()].map(|(from, _)| from))
     }
 
     /// Arms the timer of a connection or a half-open entry that has come here.

@@ -87,16 +87,17 @@ fn show(m: &Measured) {
         us(m.p99_still)
     ));
     say(&format!(
-        "{} requests answered; {} lost, {} reordered, {} duplicated",
-        m.answered, m.lost, m.reordered, m.duplicated
+        "{} requests answered; {} lost, {} reordered, {} duplicated (as long without any move: {} reordered, {} duplicated)",
+        m.answered, m.lost, m.reordered, m.duplicated, m.still.1, m.still.0
     ));
     say(&format!("{:<10} {:>26} {:>26} {:>26}", "avg/p95/max", "random groups", "add a core", "remove a core"));
-    let parts = [m.random.lines(), m.add.lines(), m.remove.lines()];
-    for i in 0..parts[0].len() {
-        let cell = |l: Line| format!("{:.0} / {:.0} / {:.0}", l.avg, l.p95, l.max);
-        let [random, add, remove] = [0, 1, 2].map(|p| cell(parts[p][i].1));
-        let unit = if parts[0][i].0 == "packets" { "" } else { ", us" };
-        say(&format!("{:<10} {random:>26} {add:>26} {remove:>26}", format!("{}{unit}", parts[0][i].0)));
+    let cell = |l: Line| format!("{:.0} / {:.0} / {:.0}", l.avg, l.p95, l.max);
+    for (((name, random), (_, add)), (_, remove)) in
+        m.random.lines().into_iter().zip(m.add.lines()).zip(m.remove.lines())
+    {
+        let unit = if name == "packets" { "" } else { ", us" };
+        let [random, add, remove] = [random, add, remove].map(cell);
+        say(&format!("{:<10} {random:>26} {add:>26} {remove:>26}", format!("{name}{unit}")));
     }
     say(&format!("{:<10} {:>26} {:>26} {:>26}\n", "moves", m.random.len(), m.add.len(), m.remove.len()));
 }

@@ -126,6 +126,8 @@ pub struct Measured {
     pub reordered: u64,
     /// Segments that came to the server's TCP twice, or that it sent twice.
     pub duplicated: u64,
+    /// Segments doubled, and out of order, in a stretch as long without any move: what the machine does by itself.
+    pub still: (u64, u64),
     /// Requests that were answered.
     pub answered: u64,
     /// The 99th percentile of latency under random migrations, and before them, without any.
@@ -150,6 +152,7 @@ impl Measured {
             "lost": self.lost,
             "reordered": self.reordered,
             "duplicated": self.duplicated,
+            "without_moves": { "duplicated": self.still.0, "reordered": self.still.1 },
             "p99_us": self.p99.0 as f64 / 1e3,
             "p99_still_us": self.p99_still.0 as f64 / 1e3,
             "random": self.random.object(),
@@ -265,13 +268,14 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64) -> Result<Me
     let rig = Rig::start(sched, cores)?;
     let capacity = rig.capacity()?;
     let rate = load * capacity;
-    let still = rig.director.run(&Drive::new(rate, Nanos::from_secs(1)))?;
     let (mut random, mut add, mut remove) = (Steps::default(), Steps::default(), Steps::default());
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let counts = || {
         let twice = rig.total(|m| m.drops(DropReason::TcpWindow)) + rig.total(|m| m.tcp_retransmits.get());
         (twice, rig.total(|m| m.tcp_out_of_order.get()))
     };
+    let begun = counts();
+    let still = rig.director.run(&Drive::new(rate, length))?;
     let before = counts();
     let stirred = rig.under(rate, length, || rig.stir(&mut dice, &mut random))?;
     let less = rate * (rig.cores - 1) as f64 / rig.cores as f64;
@@ -301,6 +305,7 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64) -> Result<Me
         lost: errors.iter().map(|e| e.total() - e.wrong).sum(),
         reordered: errors.iter().map(|e| e.wrong).sum::<u64>() + after.1 - before.1,
         duplicated: after.0 - before.0,
+        still: (before.0 - begun.0, before.1 - begun.1),
         answered: stirred.completed + turned.completed,
         p99: stirred.p99(),
         p99_still: still.p99(),
