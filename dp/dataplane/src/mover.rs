@@ -189,7 +189,8 @@ impl<Q: Queue> Crew<Q> {
         let Some(own) = own else { return };
         let waits = self.stations.get(own).and_then(|s| s.stack.try_lock()?.waits_for());
         if let Some(core) = waits {
-            self.help_empty(core.index(), now, false);
+            // Frames wait here: whether that core is away, or off its processor between two turns, cannot be told from here.
+            self.help_empty(core.index(), now, true);
         }
     }
 
