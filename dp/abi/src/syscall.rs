@@ -101,6 +101,7 @@ impl Syscall {
             | Syscall::Shutdown { handle }
             | Syscall::Close { handle }
             | Syscall::Abort { handle }
+            | Syscall::SetOption { handle, .. }
             | Syscall::Timer { handle, .. } => Some(handle),
             Syscall::Connect { .. } | Syscall::UdpSend { .. } | Syscall::UdpRecvDone { .. } => None,
         }

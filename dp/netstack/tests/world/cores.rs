@@ -55,13 +55,11 @@ impl Cores {
         };
         let by_port = |t: &wire::Tuple| FlowGroupId(t.remote_port.wrapping_sub(PORT) % 128);
         let shared = Arc::new(Shared::new(config, n, [3; 48], by_port, |_| {}).unwrap());
-        let core = |i| {
-            Core {
-                stack: Stack::new(CoreId(i), shared.clone(), Cable::new(1500, MAC.0)).unwrap(),
-                arena: Pool::new(Room::Exchange, 512, 2048).unwrap(),
-                batch: Batch::new(64),
-                away: false,
-            }
+        let core = |i| Core {
+            stack: Stack::new(CoreId(i), shared.clone(), Cable::new(1500, MAC.0)).unwrap(),
+            arena: Pool::new(Room::Exchange, 512, 2048).unwrap(),
+            batch: Batch::new(64),
+            away: false,
         };
         let mut w = Cores {
             cores: (0..n as u16).map(core).collect(),
