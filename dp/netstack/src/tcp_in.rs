@@ -228,7 +228,7 @@ impl<Q: Queue> Stack<Q> {
         payload: MbufQueue,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let Stack { groups, shared, link, .. } = self;
+        let Stack { groups, shared, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let Some(entry) = g.halves.get_mut(slot) else { return Err(DropReason::TcpHandshake) };
         let (ends, hash) = (entry.ends, entry.hash);
@@ -237,8 +237,16 @@ impl<Q: Queue> Stack<Q> {
                 self.forget_half(group, slot);
                 self.established(group, hash, &ends, tcb, seg, payload, now)
             }
+            // What the peer acknowledges may be a cookie that its first SYN was answered with, when there was no room for an entry.
+            HalfOutcome::Reply(reset)
+                if reset.flags.contains(Flags::RST)
+                    && let Some(tcb) = self.check_cookie(&ends, seg, now) =>
+            {
+                self.forget_half(group, slot);
+                self.established(group, hash, &ends, tcb, seg, payload, now)
+            }
             HalfOutcome::Reply(answer) => {
-                link.tcp(now, &ends, &answer, &MbufQueue::new());
+                self.link.tcp(now, &ends, &answer, &MbufQueue::new());
                 Ok(())
             }
             HalfOutcome::Drop(why) => Err(why.into()),
@@ -312,17 +320,23 @@ impl<Q: Queue> Stack<Q> {
                     Err(DropReason::TcpHandshake)
                 };
             }
-            if now < self.cookies_until
-                && !seg.flags.contains(Flags::SYN)
-                && let tuple = self.shared.addresses.tuple(ends)
-                && let Some(tcb) = self.shared.cookies.check(now, self.shared.tcp(ends), &tuple, seg)
-            {
-                self.metrics.syn_cookies_in.inc();
+            if let Some(tcb) = self.check_cookie(ends, seg, now) {
                 return self.established(group, hash, ends, tcb, seg, payload, now);
             }
         }
         self.refuse(ends, seg, now);
         Err(DropReason::NoPort)
+    }
+
+    /// The connection that an ACK completes the handshake of, if what it acknowledges is a cookie of ours.
+    fn check_cookie(&self, ends: &Ends, seg: &Segment, now: Nanos) -> Option<Tcb> {
+        if now >= self.cookies_until || seg.flags.intersects(Flags::SYN | Flags::RST) {
+            return None;
+        }
+        let tuple = self.shared.addresses.tuple(ends);
+        let tcb = self.shared.cookies.check(now, self.shared.tcp(ends), &tuple, seg)?;
+        self.metrics.syn_cookies_in.inc();
+        Some(tcb)
     }
 
     fn syn_arrives(

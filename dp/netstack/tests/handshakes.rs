@@ -61,6 +61,31 @@ fn a_flood_of_syns_costs_no_connection_and_keeps_nobody_out() {
     assert_eq!(w.stack.metrics().syn_cookies_in.get(), 1);
 }
 
+/// The first SYN found no room for an entry and was answered by a cookie, its repetition found some. Whichever answer the client has heard lets it in.
+#[test]
+fn a_cookie_holds_also_when_there_is_an_entry_by_now() {
+    for heeds_the_cookie in [true, false] {
+        let mut w = world(64);
+        flood(&mut w, syns(8));
+        let syn = Say::new(peer(0), 9_000, ECHO, Flags::SYN).at(Seq(77), Seq(0));
+        let by_cookie = w.tell(&syn)[0].header.seq;
+        assert_eq!(w.stack.metrics().syn_cookies_out.get(), 1);
+        // Somebody gives up.
+        w.tell(&Say::new(peer(0), 1024, ECHO, Flags::RST).at(Seq(1), Seq(0)));
+        let by_entry = w.tell(&syn)[0].header.seq;
+        assert_eq!(w.stack.metrics().syn_cookies_out.get(), 1);
+        assert_ne!(by_cookie, by_entry);
+        let heard = if heeds_the_cookie { by_cookie } else { by_entry };
+        let said = Say::new(peer(0), 9_000, ECHO, Flags::ACK | Flags::PSH).at(Seq(78), heard + 1).with(b"in");
+        let sent = w.tell(&said);
+        assert!(
+            sent.iter().any(|s| s.payload == b"in") && !sent.iter().any(|s| s.has(Flags::RST)),
+            "{heeds_the_cookie}"
+        );
+        assert_eq!(w.stack.connections(), 1);
+    }
+}
+
 #[test]
 fn an_invented_cookie_opens_nothing() {
     let mut w = world(256);
