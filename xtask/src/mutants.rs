@@ -103,8 +103,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a-slip-not-carried-out",
         file: SLIPS,
-        right: "        self.complete(now, &mut work);\n        work.clear();",
-        wrong: "        work.clear();",
+        right: "            self.complete(now, &mut work);\n            if work.has_left() {",
+        wrong: "            if work.has_left() {",
         breaks: "the syscalls on a slip are carried out",
     },
     Mutant {
@@ -131,8 +131,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the-end-told-and-forgotten",
         file: SYSCALLS,
-        right: "            if told_dead {\n",
-        wrong: "            if told_dead && conn.cookie != conn.cookie {\n",
+        right: "        if told_dead {\n",
+        wrong: "        if told_dead && conn.cookie != conn.cookie {\n",
         breaks: "a connection whose end has been told is given back",
     },
     Mutant {

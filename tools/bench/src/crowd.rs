@@ -27,6 +27,8 @@ pub(crate) const MESSAGE: usize = 64;
 const PER_ADDRESS: usize = 60_000;
 /// The first port of each.
 const FIRST_PORT: u16 = 2_000;
+/// Addresses, between those of the members, that SYNs come from which nobody stands by.
+const FLOODERS: u32 = 64;
 /// Connections being opened at once.
 const OPENING: usize = 256;
 /// How long an acknowledgement waits for a request to ride on: as long as Linux waits (RFC 9293 section 3.8.6.3: less than 0.5 s).
@@ -68,6 +70,9 @@ pub(crate) struct Crowd {
     under_way: usize,
     pub(crate) replies: u64,
     pub(crate) errors: u64,
+    /// SYNs that nobody stands by, and what they were answered with.
+    pub(crate) floods: u64,
+    pub(crate) answers: u64,
 }
 
 impl Crowd {
@@ -92,6 +97,8 @@ impl Crowd {
             under_way: 0,
             replies: 0,
             errors: 0,
+            floods: 0,
+            answers: 0,
         })
     }
 
@@ -150,6 +157,18 @@ impl Crowd {
         self.poll(now);
     }
 
+    /// Sends at most `n` SYNs from addresses, ports and numbers drawn at random, which nobody stands by; as many as the wire takes.
+    pub(crate) fn flood_some(&mut self, n: usize) {
+        for _ in 0..n {
+            let from = Ipv4Addr::from_bits(CLIENT.to_bits() + 3 + 2 * self.rng.random_range(0..FLOODERS));
+            let (port, seq) = (self.rng.random(), self.rng.random());
+            if !self.emit(from, port, [Seq(seq), Seq(0)], Flags::SYN, &[]) {
+                break;
+            }
+            self.floods += 1;
+        }
+    }
+
     /// Takes what has come, and what it is time for; without asking for more.
     pub(crate) fn poll(&mut self, now: Nanos) {
         let mut frames = std::mem::take(&mut self.frames);
@@ -182,11 +201,22 @@ impl Crowd {
     fn segment(&mut self, id: usize, flags: Flags, with_message: bool) -> bool {
         let member = self.members[id];
         let from = Ipv4Addr::from_bits(CLIENT.to_bits() + 2 * (id / PER_ADDRESS) as u32);
+        let port = FIRST_PORT + (id % PER_ADDRESS) as u16;
+        let message = [byte(id); MESSAGE];
+        let payload = if with_message { &message[..] } else { &[] };
+        let sent = self.emit(from, port, [Seq(member.snd), Seq(member.rcv)], flags, payload);
+        if sent {
+            self.members[id].told = member.rcv;
+        }
+        sent
+    }
+
+    fn emit(&mut self, from: Ipv4Addr, src_port: u16, [seq, ack]: [Seq; 2], flags: Flags, payload: &[u8]) -> bool {
         let header = tcp::Header {
-            src_port: FIRST_PORT + (id % PER_ADDRESS) as u16,
+            src_port,
             dst_port: PORT,
-            seq: Seq(member.snd),
-            ack: Seq(member.rcv),
+            seq,
+            ack,
             flags,
             window: 65_535,
             urgent: 0,
@@ -197,18 +227,12 @@ impl Crowd {
         ethernet::Header { dst: MACS.0, src: MACS.1, ethertype: ethernet::IPV4 }.emit(&mut frame);
         let at = ethernet::HEADER + ipv4::HEADER;
         let mut len = header.emit(&mut frame[at..]);
-        if with_message {
-            frame[at + len..at + len + MESSAGE].fill(byte(id));
-            len += MESSAGE;
-        }
+        frame[at + len..at + len + payload.len()].copy_from_slice(payload);
+        len += payload.len();
         ipv4::Header::new(from, SERVER, ipv4::TCP, len as u16).emit(&mut frame[ethernet::HEADER..]);
         let sum = Sum::pseudo_v4(from, SERVER, ipv4::TCP, len as u32).with(&frame[at..at + len]).finish();
         frame[at + tcp::CHECKSUM_OFFSET..at + tcp::CHECKSUM_OFFSET + 2].copy_from_slice(&sum.to_be_bytes());
-        let sent = self.send(&frame[..at + len]);
-        if sent {
-            self.members[id].told = member.rcv;
-        }
-        sent
+        self.send(&frame[..at + len])
     }
 
     fn send(&mut self, frame: &[u8]) -> bool {
@@ -228,8 +252,12 @@ impl Crowd {
         let (ip, segment) = ipv4::parse(payload).ok()?;
         let tcp = tcp::Header::parse(segment).ok()?;
         let payload = segment.get(usize::from(tcp.header_len)..)?;
-        let address = (ip.dst.to_bits().checked_sub(CLIENT.to_bits())? / 2) as usize;
-        let id = address * PER_ADDRESS + usize::from(tcp.dst_port.checked_sub(FIRST_PORT)?);
+        let address = ip.dst.to_bits().checked_sub(CLIENT.to_bits())?;
+        if address % 2 == 1 {
+            self.answers += 1;
+            return Some(());
+        }
+        let id = (address / 2) as usize * PER_ADDRESS + usize::from(tcp.dst_port.checked_sub(FIRST_PORT)?);
         let member = self.members.get_mut(id)?;
         if tcp.flags.contains(Flags::SYN) {
             if !member.open {

@@ -111,7 +111,7 @@ pub fn scale(
     result
 }
 
-fn open(crowd: &mut Crowd, count: usize) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn open(crowd: &mut Crowd, count: usize) -> Result<(), Box<dyn std::error::Error>> {
     let (mut seen, mut moved, mut patience) = (crowd.open(), Instant::now(), INSIST);
     while crowd.open() < count {
         crowd.open_some(sys::clock::now(), count);
