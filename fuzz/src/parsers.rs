@@ -43,7 +43,9 @@ fn neighbours(bytes: &[u8]) {
     if let Ok(message) = ndp::parse(bytes) {
         let mut room = [0; 128];
         let len = message.emit(&Addr::ALL_NODES, &Addr::ALL_NODES, &mut room);
-        assert_eq!(ndp::parse(&room[..len]), Ok(message));
+        let sent = matches!(message, ndp::Message::Solicitation { .. } | ndp::Message::Advertisement { .. });
+        assert_eq!(len > 0, sent, "{message:?}");
+        assert!(!sent || ndp::parse(&room[..len]) == Ok(message));
     }
 }
 

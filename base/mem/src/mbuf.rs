@@ -72,10 +72,13 @@ impl Mbuf {
         unsafe { self.0.as_ptr().add(1).cast::<u8>().add(at as usize) }
     }
 
-    /// Has the header fetched, which whoever frees the buffer touches.
+    /// Has the header fetched, which whoever frees the buffer touches, and the first line of bytes, which its next owner fills: what was freed
+    /// last is allocated first.
     #[inline(always)]
     pub fn prefetch(&self) {
-        crate::prefetch(self.header());
+        // The line behind the header is the buffer's; a place to fetch from need not be a place to read.
+        let lines = self.0.as_ptr().cast::<[Header; 2]>();
+        crate::prefetch::prefetch_at(lines);
     }
 
     /// Bytes that the buffer holds, headroom and tailroom included.

@@ -10,7 +10,13 @@ const LINE: usize = 64;
 /// several before touching the first (thesis section 2.3.2 has it of frames; here it is of connections). Changes nothing that a program can see.
 #[inline(always)]
 pub fn prefetch<T>(at: &T) {
-    let first = std::ptr::from_ref(at).cast::<u8>();
+    prefetch_at(std::ptr::from_ref(at));
+}
+
+/// As [`prefetch`], for what nobody may have a reference to.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(at: *const T) {
+    let first = at.cast::<u8>();
     let lines = (first.addr() % LINE + size_of::<T>()).div_ceil(LINE);
     for line in 0..lines {
         fetch(first.wrapping_add(line * LINE));

@@ -24,7 +24,7 @@ mod sleep;
 mod switch;
 mod try_lock;
 
-pub use epoch::{Epoch, Mark};
+pub use epoch::{Count, Epoch, Mark};
 pub use link_stack::{Chain, Link, LinkStack, Linked};
 pub use offers::{Offers, Taken};
 pub use returns::Returns;

@@ -179,6 +179,17 @@ impl Consumer {
         self.head = self.head.wrapping_add(1);
     }
 
+    /// Where the ring ends now.
+    pub fn mark(&mut self, ends: &Ends) -> u32 {
+        self.ready(ends, u32::MAX);
+        self.tail
+    }
+
+    /// Whether all that was there when `mark` was made has been emptied. Only while no more than 2^31 slots have been since.
+    pub fn passed(&self, mark: u32) -> bool {
+        self.head.wrapping_sub(mark) as i32 >= 0
+    }
+
     /// Gives all slots emptied so far back to the producer: one release store.
     #[inline]
     pub fn release(&mut self, ends: &Ends) {
@@ -197,6 +208,30 @@ impl Consumer {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_has_passed_when_what_was_there_is_emptied_whatever_came_since() {
+        for start in [0, u32::MAX - 1] {
+            let (ends, mut producer, mut consumer) = ring(start);
+            let fill = |producer: &mut Producer| {
+                assert!(producer.has_room(&ends, 1));
+                producer.push();
+                producer.publish(&ends);
+            };
+            let empty = consumer.mark(&ends);
+            assert!(consumer.passed(empty));
+            fill(&mut producer);
+            fill(&mut producer);
+            let mark = consumer.mark(&ends);
+            let seen = [(); 2].map(|()| {
+                fill(&mut producer);
+                assert!(!consumer.passed(mark) && consumer.ready(&ends, 1) == 1);
+                consumer.pop();
+                consumer.passed(mark)
+            });
+            assert_eq!(seen, [false, true]);
+        }
+    }
 
     fn ring(start: u32) -> (Ends, Producer, Consumer) {
         let (mut producer, mut consumer) = (Producer::new(4), Consumer::new(4));

@@ -401,10 +401,11 @@ fn a_frame_of_the_new_ring_waits_for_those_of_the_old_one() {
             move || {
                 for _ in 0..2 {
                     r.epoch.begins();
-                    if r.old.load(Acquire) {
+                    let end = r.old.load(Acquire);
+                    if end {
                         r.passed_on.store(true, Relaxed);
                     }
-                    r.epoch.was_empty();
+                    r.epoch.ends();
                 }
             }
         });

@@ -114,12 +114,18 @@ impl Events {
     }
 }
 
-/// An epoll instance.
+/// An epoll instance. Its descriptor is readable when one that it watches is ready.
 #[derive(Debug)]
 pub struct Epoll {
     fd: OwnedFd,
     /// Cleared when the kernel has no `epoll_pwait2` (before Linux 5.11): then timeouts round up to milliseconds.
     fine: AtomicBool,
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Epoll {

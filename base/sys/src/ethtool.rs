@@ -13,6 +13,18 @@ const GET_CHANNELS: u32 = 0x3c;
 const SET_CHANNELS: u32 = 0x3d;
 const SET_TX_CHECKSUMS: u32 = 0x17;
 const SET_TSO: u32 = 0x1f;
+const GET_HASHED: u32 = 0x29;
+const SET_TABLE: u32 = 0x39;
+const GET_RSS: u32 = 0x46;
+/// Words of `struct ethtool_rxfh` before its table, and in these its sizes and the hash function.
+const RSS_HEAD: usize = 6;
+const TABLE_SIZE: usize = 2;
+const KEY_SIZE: usize = 3;
+const FUNCTION: usize = 4;
+/// ETH_RSS_HASH_TOP, without a transformation of its input (the byte after it).
+const TOEPLITZ: [u8; 2] = [1, 0];
+/// More entries or bytes of a key than any NIC has.
+const MAX_RSS: u32 = 1 << 16;
 
 /// How many queues an interface uses, or may use.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -42,7 +54,49 @@ struct Value {
     value: u32,
 }
 
+/// How a NIC spreads received flows over its queues.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rss {
+    /// The queue of each value of the hash, modulo the table's length.
+    pub table: Vec<u32>,
+    /// The hash's key.
+    pub key: Vec<u8>,
+    /// Whether the hash is that of Toeplitz, of the packet as it is.
+    pub toeplitz: bool,
+}
+
+/// A kind of flow, as [`hashes_ports`] asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Flow {
+    /// TCP over IPv4.
+    TcpV4 = 1,
+    /// UDP over IPv4.
+    UdpV4 = 2,
+    /// TCP over IPv6.
+    TcpV6 = 5,
+    /// UDP over IPv6.
+    UdpV6 = 6,
+}
+
+/// The beginning of `struct ethtool_rxnfc`, all of it for this question.
+#[repr(C)]
+struct Hashed {
+    command: u32,
+    flow: u32,
+    fields: u64,
+}
+
 fn ask<T>(name: &str, call: &'static str, request: &mut T) -> Result<(), SysError> {
+    // SAFETY: a live request, of integers, that is as long as its command says.
+    unsafe { ask_at(name, call, std::ptr::from_mut(request).cast()) }
+}
+
+/// As [`ask`], for requests whose length stands in them.
+///
+/// # Safety
+/// `request` is a live value as long as its command and its own sizes say.
+unsafe fn ask_at(name: &str, call: &'static str, request: *mut libc::c_char) -> Result<(), SysError> {
     let c_name = link::check_name(name)?;
     // SAFETY: takes integers only.
     let socket = owned(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }, "socket")?;
@@ -51,8 +105,8 @@ fn ask<T>(name: &str, call: &'static str, request: &mut T) -> Result<(), SysErro
     for (to, from) in frame.ifr_name.iter_mut().zip(c_name.as_bytes()) {
         *to = *from as libc::c_char;
     }
-    frame.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
-    // SAFETY: a live ifreq whose data is a live request of the kind that its command names.
+    frame.ifr_ifru.ifru_data = request;
+    // SAFETY: a live ifreq whose data is the caller's.
     let ret = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &mut frame) };
     check(ret, call).map(drop).map_err(|e| e.on(name))
 }
@@ -92,6 +146,53 @@ pub fn set_tso(name: &str, on: bool) -> Result<(), SysError> {
     ask(name, "ioctl(ETHTOOL_STSO)", &mut Value { command: SET_TSO, value: on.into() })
 }
 
+/// How a NIC spreads flows.
+///
+/// # Errors
+/// `EOPNOTSUPP` where there is nothing of the kind, as on a veth; `ENODEV`.
+pub fn rss(name: &str) -> Result<Rss, SysError> {
+    const CALL: &str = "ioctl(ETHTOOL_GRSSH)";
+    let mut request = vec![0u32; RSS_HEAD];
+    request[0] = GET_RSS;
+    // SAFETY: sizes of zero: the head is all there is, and the kernel fills the sizes in.
+    unsafe { ask_at(name, CALL, request.as_mut_ptr().cast())? };
+    let (size, key) = (request[TABLE_SIZE].min(MAX_RSS), request[KEY_SIZE].min(MAX_RSS));
+    if size == 0 {
+        return Err(SysError::new(CALL, std::io::Error::from_raw_os_error(libc::EOPNOTSUPP)).on(name));
+    }
+    let mut request = vec![0u32; RSS_HEAD + size as usize + (key as usize).div_ceil(4)];
+    (request[0], request[TABLE_SIZE], request[KEY_SIZE]) = (GET_RSS, size, key);
+    // SAFETY: the words after the head hold a table and a key of the sizes in it.
+    unsafe { ask_at(name, CALL, request.as_mut_ptr().cast())? };
+    let (table, rest) = request[RSS_HEAD..].split_at(size as usize);
+    let key = rest.iter().flat_map(|word| word.to_ne_bytes()).take(key as usize).collect();
+    let [function, transformation, ..] = request[FUNCTION].to_ne_bytes();
+    Ok(Rss { table: table.to_vec(), key, toeplitz: [function, transformation] == TOEPLITZ })
+}
+
+/// Replaces the table of [`rss`], which has this length.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the driver takes none; `EINVAL` for another length, or queues that there are not; `EPERM`.
+pub fn set_rss_table(name: &str, table: &[u32]) -> Result<(), SysError> {
+    let mut request = vec![SET_TABLE, table.len() as u32];
+    request.extend(table);
+    // SAFETY: command, number of entries, and so many entries.
+    unsafe { ask_at(name, "ioctl(ETHTOOL_SRXFHINDIR)", request.as_mut_ptr().cast()) }
+}
+
+/// Whether the hash of such flows is that of both addresses and both ports, and nothing else.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the driver does not say.
+pub fn hashes_ports(name: &str, flow: Flow) -> Result<bool, SysError> {
+    // RXH_IP_SRC, RXH_IP_DST, RXH_L4_B_0_1, RXH_L4_B_2_3
+    const FOUR: u64 = 0xf << 4;
+    let mut request = Hashed { command: GET_HASHED, flow: flow as u32, fields: 0 };
+    ask(name, "ioctl(ETHTOOL_GRXFH)", &mut request)?;
+    Ok(request.fields == FOUR)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +212,12 @@ mod tests {
             assert!(set_queues("a0", Queues { rx: 60000, tx: 1 }).is_err());
             if set_queues("b0", Queues { rx: 2, tx: 1 }).is_ok() {
                 assert_eq!(queues("b0").unwrap(), Queues { rx: 2, tx: 1 });
+            }
+            // A veth has no table.
+            let refusals =
+                [rss("a0").err(), set_rss_table("a0", &[0; 128]).err(), hashes_ports("a0", Flow::TcpV4).err()];
+            for refusal in refusals {
+                assert_eq!(refusal.and_then(|e| e.errno()), Some(libc::EOPNOTSUPP));
             }
             assert_eq!(queues("none0").unwrap_err().errno(), Some(libc::ENODEV));
         })

@@ -6,7 +6,7 @@
 //! | [`thread`] | ids, pinning, the cores we may use |
 //! | [`wait`] | eventfd doorbells and `ppoll` |
 //! | [`timer`] | deadlines as descriptors |
-//! | [`memfd`] | sealed shared memory files |
+//! | [`memfd`], [`page`] | sealed shared memory files; words that one process writes and others read |
 //! | [`epoll`], [`socket`] | readiness of many sockets; what `std::net` leaves out |
 //! | [`process`] | CPU time of other processes |
 //! | [`unix`] | file descriptors over Unix sockets |
@@ -29,8 +29,8 @@
 //! Every unsafe block is a syscall or a libc function. Three invariants make them sound: pointers passed in come from
 //! live borrows of the size that is passed beside them; structures that the kernel fills are plain integers, valid for
 //! any bit pattern, and zero before the call; a descriptor becomes an [`OwnedFd`](std::os::fd::OwnedFd) exactly once,
-//! right where the kernel made it. The BPF array ([`bpf::Array`]) keeps its mapping for life and touches it through
-//! atomics only. Tests exercise each file against the live kernel.
+//! right where the kernel made it. The BPF array ([`bpf::Array`]) and shared words ([`page`]) keep their mappings for life and touch them
+//! through atomics only. Tests exercise each file against the live kernel.
 
 pub mod bpf;
 pub mod clock;
@@ -45,6 +45,7 @@ pub mod memfd;
 pub mod memory;
 pub mod netlink;
 pub mod netns;
+pub mod page;
 pub mod process;
 pub mod random;
 pub mod socket;

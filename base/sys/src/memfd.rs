@@ -11,17 +11,40 @@ use crate::{SysError, check, owned};
 /// # Errors
 /// `EMFILE`, `ENOMEM`, `EINVAL` (memfd sealing absent: a kernel before 3.17).
 pub fn create_sealed(name: &CStr, len: u64) -> Result<OwnedFd, SysError> {
+    let fd = create(name, len)?;
+    seal(&fd, false)?;
+    Ok(fd)
+}
+
+/// As [`create_sealed`], before it is sealed.
+pub(crate) fn create(name: &CStr, len: u64) -> Result<OwnedFd, SysError> {
     // SAFETY: `name` is a live C string.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     let fd = owned(fd, "memfd_create")?;
     // SAFETY: takes integers only.
     let ret = unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) };
     check(ret, "ftruncate")?;
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: takes integers only.
-    let ret = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) };
-    check(ret, "fcntl(F_ADD_SEALS)")?;
     Ok(fd)
+}
+
+/// Seals its size; with `write`, and if the kernel knows of that, also against whoever does not write already.
+pub(crate) fn seal(fd: &OwnedFd, write: bool) -> Result<(), SysError> {
+    let add = |seals: libc::c_int| {
+        // SAFETY: takes integers only.
+        let ret = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+        check(ret, "fcntl(F_ADD_SEALS)")
+    };
+    if write {
+        // Before Linux 5.1: EINVAL.
+        let _ = add(libc::F_SEAL_FUTURE_WRITE);
+    }
+    add(libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL).map(drop)
+}
+
+#[cfg(test)]
+pub(crate) fn is_write_sealed(fd: &OwnedFd) -> bool {
+    // SAFETY: takes integers only.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) & libc::F_SEAL_FUTURE_WRITE != 0 }
 }
 
 /// The size of a file received from elsewhere, if it is sealed against shrinking: only then may it be mapped and

@@ -1,4 +1,4 @@
-//! Other processes: their CPU time, and stopping them for a while.
+//! Other processes: their CPU time, stopping them for a while, and ending them.
 
 use units::Nanos;
 
@@ -67,10 +67,75 @@ impl Drop for Frozen {
     }
 }
 
+/// What a process or a group of processes is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// Stop running (SIGSTOP).
+    Stop,
+    /// Go on (SIGCONT).
+    Continue,
+    /// Please end (SIGTERM).
+    Terminate,
+    /// End (SIGKILL).
+    Kill,
+}
+
+/// Who is sent a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receiver {
+    /// The process of this number.
+    Process(u32),
+    /// All processes of the group that this one leads.
+    Group(u32),
+}
+
+/// Sends a signal. Whether the number still means the same process is the caller's to know.
+///
+/// # Errors
+/// `EINVAL` for what is no number of a process (0 and 1 among them: nobody means those); `ESRCH` when there is none; `EPERM` when it is somebody else's.
+pub fn send(signal: Signal, to: Receiver) -> Result<(), SysError> {
+    let (Receiver::Process(number) | Receiver::Group(number)) = to;
+    let number = libc::pid_t::try_from(number).ok().filter(|n| *n > 1);
+    let number = number.ok_or_else(|| SysError::new("kill", std::io::Error::from_raw_os_error(libc::EINVAL)))?;
+    let number = if matches!(to, Receiver::Group(_)) { -number } else { number };
+    let signal = match signal {
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Continue => libc::SIGCONT,
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+    };
+    // SAFETY: kill has no memory preconditions.
+    check(unsafe { libc::kill(number, signal) }, "kill").map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::process_cpu;
+
+    #[test]
+    fn a_group_is_stopped_placed_and_ended() {
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let pid = child.id();
+        let status = |field: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            status.lines().find_map(|l| l.strip_prefix(field).map(|v| v.trim().to_owned())).unwrap()
+        };
+        send(Signal::Stop, Receiver::Group(pid)).unwrap();
+        while !status("State:").starts_with('T') {
+            std::thread::yield_now();
+        }
+        let core = *crate::thread::allowed_cores().unwrap().last().unwrap();
+        crate::thread::pin_other(pid, &[core]).unwrap();
+        assert_eq!(status("Cpus_allowed_list:"), core.to_string());
+        send(Signal::Kill, Receiver::Group(pid)).unwrap();
+        child.wait().unwrap();
+        assert!(send(Signal::Continue, Receiver::Process(pid)).is_err());
+        for nobody in [0, 1, u32::MAX] {
+            assert_eq!(send(Signal::Kill, Receiver::Group(nobody)).unwrap_err().errno(), Some(libc::EINVAL));
+        }
+    }
 
     #[test]
     fn a_frozen_process_goes_on_afterwards() {

@@ -13,12 +13,7 @@ pub fn id() -> u32 {
 /// # Errors
 /// As sched_getaffinity(2).
 pub fn allowed_cores() -> Result<Vec<usize>, SysError> {
-    let mut set = cpu_set();
-    // SAFETY: `set` is a live cpu_set_t of the size passed.
-    let ret = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
-    check(ret, "sched_getaffinity")?;
-    // SAFETY: the index is below CPU_SETSIZE.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
+    allowed_cores_of(0)
 }
 
 /// Confines the calling thread to one core.
@@ -34,16 +29,41 @@ pub fn pin(core: usize) -> Result<(), SysError> {
 /// # Errors
 /// As [`pin`], for the cores together: one that is allowed suffices.
 pub fn pin_to(cores: &[usize]) -> Result<(), SysError> {
+    place(0, cores)
+}
+
+fn place(tid: libc::pid_t, cores: &[usize]) -> Result<(), SysError> {
     let mut set = cpu_set();
     for &core in cores.iter().filter(|&&core| core < libc::CPU_SETSIZE as usize) {
         // SAFETY: the index is below CPU_SETSIZE.
         unsafe { libc::CPU_SET(core, &mut set) };
     }
     // SAFETY: `set` is a live cpu_set_t of the size passed.
-    let ret = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+    let ret = unsafe { libc::sched_setaffinity(tid, size_of_val(&set), &set) };
     check(ret, "sched_setaffinity").map(drop).map_err(|e| {
         e.on(format!("cores {cores:?}")).remedy("choose among the cores that the process may use (taskset -p, cpuset)")
     })
+}
+
+/// The cores that a thread of this process may run on, ascending; 0 is the calling one.
+///
+/// # Errors
+/// `ESRCH`: there is no such thread (any more).
+pub fn allowed_cores_of(tid: u32) -> Result<Vec<usize>, SysError> {
+    let mut set = cpu_set();
+    // SAFETY: `set` is a live cpu_set_t of the size passed.
+    let ret = unsafe { libc::sched_getaffinity(tid as libc::pid_t, size_of_val(&set), &mut set) };
+    check(ret, "sched_getaffinity").map_err(|e| e.on(format!("thread {tid}")))?;
+    // SAFETY: the index is below CPU_SETSIZE.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
+}
+
+/// Confines another thread of this process to some cores.
+///
+/// # Errors
+/// As [`pin_to`]; `ESRCH`: there is no such thread (any more).
+pub fn pin_other(tid: u32, cores: &[usize]) -> Result<(), SysError> {
+    place(tid as libc::pid_t, cores)
 }
 
 /// Lets the calling thread's sleeps end when they are due, not up to 50 us later to save wake-ups (PR_SET_TIMERSLACK).
@@ -74,6 +94,22 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn another_thread_is_placed() {
+        let ((tell, told), (go, wait)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let thread = std::thread::spawn(move || {
+            tell.send(id()).unwrap();
+            let _ = wait.recv();
+        });
+        let tid = told.recv().unwrap();
+        let core = *allowed_cores().unwrap().last().unwrap();
+        pin_other(tid, &[core]).unwrap();
+        assert_eq!(allowed_cores_of(tid).unwrap(), [core]);
+        assert!(pin_other(tid, &[libc::CPU_SETSIZE as usize]).is_err());
+        drop(go);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -63,6 +63,8 @@ impl Assembler {
     pub const MAP_LOOKUP_ELEM: i32 = 1;
     /// Helper: copies r4 bytes of packet r1 from offset r2 to r3; r0 = 0, or negative when they are not there.
     pub const SKB_LOAD_BYTES: i32 = 26;
+    /// Helper: as [`SKB_LOAD_BYTES`](Self::SKB_LOAD_BYTES), in an XDP program (Linux 5.18).
+    pub const XDP_LOAD_BYTES: i32 = 189;
     /// Helper: hands the packet to what map r1 has at key r2; r0 = what the program is to return, r3 when there is nothing.
     pub const REDIRECT_MAP: i32 = 51;
 
@@ -116,6 +118,11 @@ impl Assembler {
     fn wide(&mut self, dst: Reg, kind: u8, imm: u64) {
         self.push(0x18, dst, kind, 0, imm as i32);
         self.insns.push(imm >> 32 << 32);
+    }
+
+    /// dst += src
+    pub fn add(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64 | X, dst, src as u8, 0, 0);
     }
 
     /// dst += imm
