@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::queue::{OpenLoopQueue, Wire};
 
 /// The hash by which flows are dealt out, as the emulated wire does it.
-static RSS: Toeplitz = Toeplitz::new(&MICROSOFT_KEY);
+pub(crate) static RSS: Toeplitz = Toeplitz::new(&MICROSOFT_KEY);
 
 /// Marks a stream of random numbers that is none of the load's own.
 const NUMBERS: u64 = 0x6973_6e73;

@@ -15,6 +15,9 @@ pub(crate) struct Desk {
     orders: AtomicU64,
     /// When the queue's next frame is due, in ns: what other cores ask.
     due: AtomicU64,
+    /// Once the table has been set: the queues that have groups here, and those of them that a frame is due for already. Bits.
+    sharers: AtomicU64,
+    waiting: AtomicU64,
     /// Connections that are open.
     pub(crate) open: AtomicU32,
     /// SYNs that were refused since connections were asked for.
@@ -137,5 +140,35 @@ impl Desk {
     #[inline]
     pub(crate) fn due(&self) -> Nanos {
         Nanos(self.due.load(Ordering::Relaxed))
+    }
+
+    /// The queues that have groups here from now on.
+    pub(crate) fn share(&self, sharers: u64) {
+        self.sharers.store(sharers, Ordering::Release);
+    }
+
+    /// The queues that a frame is due for.
+    pub(crate) fn set_waiting(&self, queues: u64) {
+        if self.waiting.load(Ordering::Relaxed) != queues {
+            self.waiting.store(queues, Ordering::Release);
+        }
+    }
+
+    /// Whether the table has been set.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharers.load(Ordering::Relaxed) != 0
+    }
+
+    /// When the next frame is due for a queue, once the table has been set.
+    pub(crate) fn due_for(&self, queue: usize) -> Nanos {
+        let bit = 1 << queue;
+        if self.waiting.load(Ordering::Acquire) & bit != 0 {
+            Nanos::ZERO
+        } else if self.sharers.load(Ordering::Relaxed) & bit != 0 {
+            self.due()
+        } else {
+            Nanos::MAX
+        }
     }
 }

@@ -136,7 +136,11 @@ impl Director {
 
     /// When the next frame of a queue is due, as of its last burst or order; [`Nanos::MAX`]: not before something is transmitted.
     pub fn due(&self, queue: usize) -> Nanos {
-        self.inner.desks.get(queue).map_or(Nanos::MAX, |desk| desk.due())
+        match self.inner.desks.get(queue) {
+            Some(desk) if !desk.is_shared() => desk.due(),
+            Some(_) => self.inner.desks.iter().map(|desk| desk.due_for(queue)).min().unwrap_or(Nanos::MAX),
+            None => Nanos::MAX,
+        }
     }
 
     /// As [`Hand::preload`].

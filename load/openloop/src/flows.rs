@@ -13,6 +13,7 @@ use wire::{Seq, arp};
 
 use crate::conn::{Conn, Phase};
 use crate::frames::{Burst, Net};
+use crate::queue::Reta;
 use crate::slab::{NIL, Request, Slab};
 
 /// How long an acknowledgement waits for a request to ride on (RFC 9293 section 3.8.6.3: less than 0.5 s). Up to twice this if there was
@@ -45,6 +46,8 @@ pub(crate) struct Flows {
     scratch: Vec<u8>,
     scratch_of: u32,
     ready: VecDeque<u32>,
+    /// Those of `ready`, by the queue that their frames are for; once the table has been set.
+    by_queue: Vec<VecDeque<u32>>,
     acks: VecDeque<(Nanos, u32)>,
     ticks: VecDeque<(Nanos, u32)>,
     to_open: VecDeque<u32>,
@@ -95,6 +98,7 @@ impl Flows {
             scratch: Vec::with_capacity(4096),
             scratch_of: NIL,
             ready: VecDeque::with_capacity(n),
+            by_queue: Vec::new(),
             acks: VecDeque::with_capacity(n),
             ticks: VecDeque::with_capacity(n),
             to_open: VecDeque::with_capacity(n),
@@ -320,6 +324,77 @@ impl Flows {
         true
     }
 
+    // ---- frames out, once the table has been set ----
+
+    /// What is due but new requests, of those groups that `queue` has.
+    pub(crate) fn serve_for(
+        &mut self,
+        queue: usize,
+        reta: &Reta,
+        burst: &mut Burst<'_>,
+        mut recorder: Option<&mut Recorder>,
+    ) {
+        while let Some(answer) = self.arps.front()
+            && burst.arp(answer)
+        {
+            self.arps.pop_front();
+        }
+        while let Some(&id) = self.by_queue.get(queue).and_then(VecDeque::front) {
+            if !self.serve_one(id, burst, recorder.as_deref_mut()) {
+                return;
+            }
+            self.by_queue[queue].pop_front();
+            self.conns[id as usize].in_ready = false;
+        }
+        // Replies to what was just sent may have made others ready.
+        self.sort_out(reta);
+    }
+
+    /// What has become due by now becomes ready.
+    pub(crate) fn ripen(&mut self, reta: &Reta) {
+        self.tick();
+        self.owed();
+        while self.opening < OPENING_MAX
+            && let Some(id) = self.to_open.pop_front()
+        {
+            let c = &mut self.conns[id as usize];
+            (c.in_to_open, c.phase, c.stuck_since, c.syn_again) = (false, Phase::Opening, self.now, true);
+            self.opening += 1;
+            self.arm(id);
+            self.soil(id);
+        }
+        self.sort_out(reta);
+    }
+
+    /// Each queue's own from here on.
+    pub(crate) fn sort_out(&mut self, reta: &Reta) {
+        while let Some(id) = self.ready.pop_front() {
+            let queue = reta.queue(self.conns[id as usize].group);
+            if self.by_queue.len() <= queue {
+                self.by_queue.resize_with(queue + 1, VecDeque::new);
+            }
+            self.by_queue[queue].push_back(id);
+        }
+    }
+
+    /// The table has been set: what was ready for `queue` is sorted again.
+    pub(crate) fn redirect(&mut self, queue: usize, reta: &Reta) {
+        if let Some(list) = self.by_queue.get_mut(queue) {
+            self.ready.append(list);
+        }
+        self.sort_out(reta);
+    }
+
+    /// The queues that something is ready for: bits.
+    pub(crate) fn waiting(&self) -> u64 {
+        (0..).zip(&self.by_queue).filter(|(_, list)| !list.is_empty()).fold(0, |all, (queue, _)| all | 1 << queue)
+    }
+
+    /// When connections with something out are looked at next.
+    pub(crate) fn next_look(&self) -> Nanos {
+        self.ticks.front().map_or(Nanos::MAX, |(at, _)| *at)
+    }
+
     // ---- time ----
 
     /// Looks at connections that have something out.
@@ -538,7 +613,7 @@ impl Flows {
 
     /// Whether all connections are as they should be.
     pub(crate) fn settled(&self) -> bool {
-        self.quiet() && self.opening == 0 && (!self.wanted || self.open == self.conns.len())
+        self.quiet() && self.waiting() == 0 && self.opening == 0 && (!self.wanted || self.open == self.conns.len())
     }
 }
 

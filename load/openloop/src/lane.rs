@@ -14,9 +14,12 @@ use crate::desk::{Desk, Post};
 use crate::flows::Flows;
 use crate::frames::Burst;
 use crate::job::{Done, Job, Order, Supply};
+use crate::queue::Reta;
 
 /// Records under way at once, per queue, while they are stored.
 const PRELOAD_DEPTH: usize = 128;
+/// Requests made at once, for whichever queue, once the table has been set: others wait for the lane meanwhile.
+const MADE: usize = 64;
 
 /// What the queue is doing.
 enum Stage {
@@ -135,6 +138,12 @@ impl Lane {
     /// Tells other cores when the next frame is due.
     #[inline]
     fn tell_due(&mut self) {
+        self.tell_due_with(Nanos::MAX);
+    }
+
+    /// The same, and that somebody is to look by then.
+    #[inline]
+    fn tell_due_with(&mut self, look: Nanos) {
         self.think();
         let due = match &self.stage {
             Stage::Working(_, job) if self.flows.slab.used() < PRELOAD_DEPTH || !job.is_shallow() => job.due(),
@@ -142,7 +151,7 @@ impl Lane {
         };
         // What has no reply by then is given up, which is news too.
         let end = if let Stage::Working(_, job) = &self.stage { job.give_up } else { Nanos::MAX };
-        let due = due.min(self.flows.due()).min(end);
+        let due = due.min(self.flows.due()).min(end).min(look);
         if due != self.due {
             self.due = due;
             self.desk.set_due(due);
@@ -166,39 +175,45 @@ impl Lane {
     /// Makes the requests that are due.
     #[inline]
     fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
-        let now = flows.now;
-        let conns = flows.conns.len() as u32;
         // Requests that have to wait take no room of the burst.
         for _ in 0..2 * burst.room {
-            if burst.room == 0 {
+            if burst.room == 0 || !Self::make_one(flows, picks, job, burst) {
                 return;
             }
-            let (ask, meant, whose) = match &mut job.supply {
-                Supply::Open { arrivals, .. } => {
-                    if arrivals.peek() > now {
-                        return;
-                    }
-                    (flows.asker.next(), arrivals.next(), None)
-                }
-                Supply::Thinking(thinkers) => {
-                    let Some((meant, id)) = thinkers.ask(now) else { return };
-                    (flows.asker.next(), meant, Some(id))
-                }
-                Supply::Records { next, end } => {
-                    if next >= end || flows.slab.used() >= PRELOAD_DEPTH {
-                        return;
-                    }
-                    *next += 1;
-                    (flows.asker.preload(*next - 1), now, None)
-                }
-            };
-            job.recorder.meant(meant);
-            let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
-            if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
-                job.recorder.unanswered(meant);
-                flows.end(id);
-            }
         }
+    }
+
+    /// Makes the next request if it is due, and sends it if the burst has room. False: it is not.
+    #[inline(always)]
+    fn make_one(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) -> bool {
+        let now = flows.now;
+        let conns = flows.conns.len() as u32;
+        let (ask, meant, whose) = match &mut job.supply {
+            Supply::Open { arrivals, .. } => {
+                if arrivals.peek() > now {
+                    return false;
+                }
+                (flows.asker.next(), arrivals.next(), None)
+            }
+            Supply::Thinking(thinkers) => {
+                let Some((meant, id)) = thinkers.ask(now) else { return false };
+                (flows.asker.next(), meant, Some(id))
+            }
+            Supply::Records { next, end } => {
+                if next >= end || flows.slab.used() >= PRELOAD_DEPTH {
+                    return false;
+                }
+                *next += 1;
+                (flows.asker.preload(*next - 1), now, None)
+            }
+        };
+        job.recorder.meant(meant);
+        let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
+        if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
+            job.recorder.unanswered(meant);
+            flows.end(id);
+        }
+        true
     }
 
     // ---- replies ----
@@ -273,6 +288,59 @@ impl Lane {
             self.settle(now);
         }
         self.tell_due();
+    }
+
+    /// [`Lane::rx_burst`] once the table has been set: frames of those groups that `queue` has. What is due for others waits for their polls.
+    pub(crate) fn rx_burst_for(
+        &mut self,
+        queue: usize,
+        reta: &Reta,
+        pools: &mut RxPools,
+        max: usize,
+        out: &mut Vec<RxFrame>,
+    ) {
+        let now = self.clock.now();
+        // Polls come when something is due: silence between two is nobody's fault.
+        self.flows.now = now;
+        if self.desk.has_news(self.seen) {
+            self.look_at_desk(now);
+        }
+        let Lane { flows, stage, picks, counters, .. } = self;
+        let room = max.min(out.capacity() - out.len());
+        flows.ripen(reta);
+        let mut burst = Burst { pools, frames: out, counters, room };
+        match stage {
+            Stage::Working(_, job) => {
+                // With no room: all of them wait for their queue, this one's too.
+                burst.room = 0;
+                for _ in 0..MADE {
+                    if !Self::make_one(flows, picks, job, &mut burst) {
+                        break;
+                    }
+                }
+                burst.room = room;
+                flows.sort_out(reta);
+                flows.serve_for(queue, reta, &mut burst, Some(&mut job.recorder));
+            }
+            _ => flows.serve_for(queue, reta, &mut burst, None),
+        }
+        if self.may_be_done(now) {
+            self.settle(now);
+        }
+        self.sort_out(reta);
+    }
+
+    /// What has become ready waits for its queue, and the others know.
+    pub(crate) fn sort_out(&mut self, reta: &Reta) {
+        self.flows.sort_out(reta);
+        self.tell_due_with(self.flows.next_look());
+        self.desk.set_waiting(self.flows.waiting());
+    }
+
+    /// The table has been set.
+    pub(crate) fn redirect(&mut self, queue: usize, reta: &Reta) {
+        self.flows.redirect(queue, reta);
+        self.sort_out(reta);
     }
 
     /// Takes a frame of the server. False: it is a segment of no connection of this lane.

@@ -1,44 +1,60 @@
 //! The queues, and the table that says which of them gets a flow group's frames.
 //!
 //! ```text
-//!   lane 0 ─┬─ frames of groups that the table gives to queue 0 ──► queue 0
-//!           └─ of others ──► crossing ────────────────────────────► queue 1      in the order in which they were made
+//!   lane 0 ─┬─ connections of groups that the table gives to queue 0 ──► their frames, when queue 0 is polled
+//!           └─ of others ──────────────────────────────────────────────► when queue 1 is
 //! ```
 //!
-//! A lane is polled by its own queue, and by another while that one has no group at all: it may never be polled then.
+//! As long as the table is as it was at the start, a lane is its queue's alone. From then on every queue makes the frames of its own groups, whichever lane
+//! their connections are in: a core that is away delays nobody else's. When the table is set, what is due by then goes to the old queue, as a NIC would
+//! have had it in its ring.
 
-use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use mem::{Pool, Room};
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
 use sys::clock::Clock;
 use units::{FLOW_GROUPS, FlowGroupId};
+use wire::{Ipv4Addr, Tuple, ethernet};
 
+use crate::backend::RSS;
 use crate::desk::Desk;
 use crate::lane::Lane;
 
-/// Frames that may wait for a queue from others' lanes. What finds no room comes by its lane's own queue.
-const CROSSING: usize = 8192;
+/// Frames that may lie in the rings of all queues, and in one of them, when the table is set. What finds no room is made for the new queue.
+const UNDER_WAY: u32 = 1024;
+const RING: usize = 256;
+
+/// Which queue each flow group's frames go to.
+pub(crate) struct Reta([AtomicU16; FLOW_GROUPS]);
+
+impl Reta {
+    #[inline]
+    pub(crate) fn queue(&self, group: FlowGroupId) -> usize {
+        usize::from(self.0[group.index() % FLOW_GROUPS].load(Relaxed))
+    }
+}
 
 /// What all queues share.
 pub(crate) struct Wire {
     lanes: Box<[Mutex<Lane>]>,
     desks: Vec<Arc<Desk>>,
     clock: Clock,
-    reta: [AtomicU16; FLOW_GROUPS],
-    /// The queue that polls each lane.
-    polls: Box<[AtomicU16]>,
-    crossing: Box<[Crossing]>,
-    /// The table is not as it was at the start, or frames cross.
+    reta: Reta,
+    rings: Box<[Ring]>,
+    /// The table is not as it was at the start.
     moved: AtomicBool,
+    /// Buffers of the frames in the rings, once there were any.
+    pools: Mutex<Option<RxPools>>,
 }
 
+/// What was due when the table was set: older than what is made from then on.
 #[derive(Default)]
-struct Crossing {
+struct Ring {
     waiting: AtomicUsize,
-    frames: Mutex<VecDeque<RxFrame>>,
+    frames: Mutex<Vec<RxFrame>>,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,11 +65,11 @@ impl Wire {
     pub(crate) fn new(lanes: Vec<Lane>, desks: Vec<Arc<Desk>>, clock: Clock) -> Wire {
         let n = lanes.len();
         Wire {
-            reta: std::array::from_fn(|group| AtomicU16::new((group % n) as u16)),
-            polls: (0..n as u16).map(AtomicU16::new).collect(),
-            crossing: (0..n).map(|_| Crossing::default()).collect(),
+            reta: Reta(std::array::from_fn(|group| AtomicU16::new((group % n) as u16))),
+            rings: (0..n).map(|_| Ring::default()).collect(),
             lanes: lanes.into_iter().map(Mutex::new).collect(),
             moved: AtomicBool::new(false),
+            pools: Mutex::new(None),
             desks,
             clock,
         }
@@ -63,58 +79,86 @@ impl Wire {
         self.lanes.len()
     }
 
+    /// The queues that have groups of a lane: bits.
+    fn sharers(&self, lane: usize) -> u64 {
+        let bit = |g: usize| 1 << self.reta.queue(FlowGroupId(g as u16));
+        (lane..FLOW_GROUPS).step_by(self.lanes.len()).fold(0, |all, g| all | bit(g))
+    }
+
     /// Directs the frames of `group` to `queue`, both of which there are.
     pub(crate) fn set_reta(&self, group: FlowGroupId, queue: u16) {
-        self.crossing.iter().for_each(|c| lock(&c.frames).reserve(CROSSING));
-        self.moved.store(true, Release);
-        let before = self.reta[group.index()].swap(queue, Relaxed);
-        let has_any = |queue: u16| self.reta.iter().any(|q| q.load(Relaxed) == queue);
-        for (own, polls) in (0..).zip(&self.polls) {
-            if own == queue {
-                polls.store(own, Release);
-            } else if polls.load(Relaxed) == before && !has_any(before) {
-                polls.store(queue, Release);
-            }
+        let mut pools = lock(&self.pools);
+        if pools.is_none() {
+            let pool = |count| Pool::new(Room::Received, count, 2048);
+            // Without memory nothing lies in a ring when the table is set.
+            *pools = pool(UNDER_WAY).and_then(|mbufs| Ok(RxPools { mbufs, spills: pool(1)? })).ok();
         }
+        let old = self.reta.queue(group);
+        if !self.moved.load(Relaxed) {
+            let all: Vec<_> = self.lanes.iter().map(lock).collect();
+            for (lane, desk) in self.desks.iter().enumerate() {
+                desk.share(self.sharers(lane));
+            }
+            self.moved.store(true, Release);
+            drop(all);
+        }
+        let at = group.index() % self.lanes.len();
+        let mut lane = lock(&self.lanes[at]);
+        if let Some(pools) = &mut *pools {
+            let mut ring = lock(&self.rings[old].frames);
+            ring.reserve(RING);
+            let room = RING.saturating_sub(ring.len());
+            lane.rx_burst_for(old, &self.reta, pools, room, &mut ring);
+            self.rings[old].waiting.store(ring.len(), Release);
+        }
+        self.reta.0[group.index()].store(queue, Relaxed);
+        self.desks[at].share(self.sharers(at));
+        lane.redirect(old, &self.reta);
     }
 
-    /// The frames from `first` on that are not for `queue` go where they are to.
-    #[cold]
-    fn cross(&self, queue: usize, first: usize, out: &mut Vec<RxFrame>) {
-        let mut at = first;
-        while at < out.len() {
-            let to = out[at].group.map_or(queue, |group| usize::from(self.reta[group.index()].load(Relaxed)));
-            let crossing = &self.crossing[to];
-            if to == queue || crossing.waiting.load(Relaxed) >= CROSSING {
-                at += 1;
-                continue;
-            }
-            let frame = out.remove(at);
-            let mut frames = lock(&crossing.frames);
-            frames.push_back(frame);
-            crossing.waiting.store(frames.len(), Release);
+    /// Takes what lies in the ring of `queue`; how many frames.
+    fn take_ring(&self, queue: usize, max: usize, out: &mut Vec<RxFrame>) -> usize {
+        let ring = &self.rings[queue];
+        if ring.waiting.load(Acquire) == 0 {
+            return 0;
         }
-    }
-
-    /// Takes what has crossed to `queue`.
-    #[cold]
-    fn crossed(&self, queue: usize, max: usize, out: &mut Vec<RxFrame>) {
-        let crossing = &self.crossing[queue];
-        if crossing.waiting.load(Acquire) == 0 {
-            return;
-        }
-        let mut frames = lock(&crossing.frames);
+        let mut frames = lock(&ring.frames);
         let n = max.min(frames.len()).min(out.capacity() - out.len());
         out.extend(frames.drain(..n));
-        crossing.waiting.store(frames.len(), Release);
+        ring.waiting.store(frames.len(), Release);
+        n
+    }
+
+    /// A frame of `queue`: to the lane whose connection it is for, if it is a segment of one.
+    #[cold]
+    fn transmit_moved(&self, queue: usize, frame: &TxFrame<'_>) {
+        let group = to_client(frame.head).map(|tuple| RSS.flow_group(&tuple));
+        let mut lane = lock(&self.lanes[group.map_or(queue, |group| group.index() % self.lanes.len())]);
+        if lane.tx(frame) {
+            lane.sort_out(&self.reta);
+        }
     }
 
     /// Whether a poll of `queue` would find something.
     fn is_due(&self, queue: usize) -> bool {
-        let due = |lane: usize| self.desks[lane].due() <= self.clock.now();
-        let polled = |lane: usize| usize::from(self.polls[lane].load(Relaxed)) == queue;
-        self.crossing[queue].waiting.load(Relaxed) > 0 || (0..self.lanes.len()).any(|lane| polled(lane) && due(lane))
+        let now = self.clock.now();
+        match self.moved.load(Acquire) {
+            false => self.desks[queue].due() <= now,
+            true => {
+                self.rings[queue].waiting.load(Relaxed) > 0 || self.desks.iter().any(|desk| desk.due_for(queue) <= now)
+            }
+        }
     }
+}
+
+/// The flow of a frame that the server sends, as the client's frames have it; none of what is no IPv4 or too short.
+fn to_client(head: &[u8]) -> Option<Tuple> {
+    let ethernet::Header { ethertype: ethernet::IPV4, .. } = ethernet::Header::parse(head).ok()? else { return None };
+    let ip = head.get(ethernet::HEADER..)?;
+    let at = 4 * usize::from(ip.first()? & 15);
+    let [src, dst] = [12, 16].map(|at| Some(Ipv4Addr::from_bits(u32::from_be_bytes(*ip.get(at..)?.first_chunk()?))));
+    let [local_port, remote_port] = [at, at + 2].map(|at| Some(u16::from_be_bytes(*ip.get(at..)?.first_chunk()?)));
+    Some(Tuple { local: src?.into(), remote: dst?.into(), local_port: local_port?, remote_port: remote_port? })
 }
 
 /// A queue pair whose receive side makes requests, and whose transmit side takes the replies' times.
@@ -122,23 +166,40 @@ pub struct OpenLoopQueue {
     caps: Caps,
     own: usize,
     wire: Arc<Wire>,
+    /// The lane that comes first at the next poll, once the table has been set.
+    first: usize,
+    /// Frames of the ring that are older than the mark.
+    older: usize,
 }
 
 impl OpenLoopQueue {
     pub(crate) fn new(caps: Caps, own: usize, wire: Arc<Wire>) -> OpenLoopQueue {
-        OpenLoopQueue { caps, own, wire }
+        OpenLoopQueue { caps, own, wire, first: own, older: 0 }
     }
 
     #[cold]
     fn receive_moved(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        let (wire, own, before) = (&*self.wire, self.own, out.len());
-        wire.crossed(own, max, out);
-        for lane in (0..wire.lanes.len()).filter(|lane| usize::from(wire.polls[*lane].load(Acquire)) == own) {
-            let (first, left) = (out.len(), max.saturating_sub(out.len() - before));
-            let mut lane = lock(&wire.lanes[lane]);
-            lane.rx_burst(pools, left, out);
-            // Before others can poll it: its frames cross in their order.
-            wire.cross(own, first, out);
+        let (wire, own, before, lanes) = (&*self.wire, self.own, out.len(), self.wire.lanes.len());
+        let now = wire.clock.now();
+        self.older = self.older.saturating_sub(wire.take_ring(own, max, out));
+        self.first = (self.first + 1) % lanes;
+        for at in (self.first..lanes).chain(0..self.first) {
+            let left = max.saturating_sub(out.len() - before);
+            // Who does not lock what it has nothing to get from delays nobody, should it be taken off its processor.
+            if left == 0 || wire.desks[at].due_for(own) > now {
+                continue;
+            }
+            // Nor does it wait for who has it: what is there will be there at the next poll.
+            let mut lane = match wire.lanes[at].try_lock() {
+                Ok(lane) => lane,
+                Err(TryLockError::Poisoned(lane)) => lane.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            // The table has been set meanwhile: what lies in the ring is older.
+            if wire.rings[own].waiting.load(Acquire) > 0 {
+                break;
+            }
+            lane.rx_burst_for(own, &wire.reta, pools, left, out);
         }
         out.len() - before
     }
@@ -151,11 +212,13 @@ impl Queue for OpenLoopQueue {
 
     #[inline]
     fn rx_burst(&mut self, pools: &mut RxPools, max: usize, out: &mut Vec<RxFrame>) -> usize {
-        if self.wire.moved.load(Acquire) {
+        let before = out.len();
+        let mut lane = lock(&self.wire.lanes[self.own]);
+        if self.wire.moved.load(Relaxed) {
+            drop(lane);
             return self.receive_moved(pools, max, out);
         }
-        let before = out.len();
-        lock(&self.wire.lanes[self.own]).rx_burst(pools, max, out);
+        lane.rx_burst(pools, max, out);
         out.len() - before
     }
 
@@ -163,16 +226,27 @@ impl Queue for OpenLoopQueue {
     #[inline]
     fn tx(&mut self, frame: &TxFrame<'_>) -> Result<(), TxFull> {
         let wire = &*self.wire;
-        if !lock(&wire.lanes[self.own]).tx(frame) && wire.moved.load(Acquire) {
-            let others = (0..wire.lanes.len()).filter(|lane| *lane != self.own);
-            // What is no segment of any connection is nobody's.
-            let _ = others.map(|lane| lock(&wire.lanes[lane]).tx(frame)).find(|taken| *taken);
+        let mut lane = lock(&wire.lanes[self.own]);
+        if wire.moved.load(Relaxed) {
+            drop(lane);
+            wire.transmit_moved(self.own, frame);
+            return Ok(());
         }
+        lane.tx(frame);
         Ok(())
     }
 
     #[inline]
     fn flush(&mut self) {}
+
+    /// What is made from now on is made for where the table directs it now: older is only what lies in the ring.
+    fn rx_mark(&mut self) {
+        self.older = self.wire.rings[self.own].waiting.load(Acquire);
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.older == 0
+    }
 
     /// Compares the clock with the instant at which the next frame is due.
     fn rx_hint(&self) -> RxHint {

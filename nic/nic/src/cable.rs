@@ -16,6 +16,8 @@ pub struct Cable {
     /// Whether there is no room for a frame to send.
     pub full: bool,
     caps: Caps,
+    /// Frames before the mark that have not been taken.
+    older: usize,
 }
 
 impl Cable {
@@ -33,7 +35,7 @@ impl Cable {
             mac,
             name: "cable".into(),
         };
-        Cable { to_stack: VecDeque::new(), from_stack: VecDeque::new(), full: false, caps }
+        Cable { to_stack: VecDeque::new(), from_stack: VecDeque::new(), full: false, caps, older: 0 }
     }
 }
 
@@ -67,6 +69,7 @@ impl Queue for Cable {
             && let Some(mut pieces) = fill(&mut pools.mbufs, frame)
         {
             self.to_stack.pop_front();
+            self.older = self.older.saturating_sub(1);
             let Some(head) = pieces.pop_front() else { continue };
             out.push(RxFrame { head, rest: pieces, csum_ok: false, group: None });
         }
@@ -88,6 +91,14 @@ impl Queue for Cable {
     }
 
     fn flush(&mut self) {}
+
+    fn rx_mark(&mut self) {
+        self.older = self.to_stack.len();
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.older == 0
+    }
 
     fn wait_fd(&self) -> Option<RawFd> {
         None

@@ -143,6 +143,10 @@ impl<Q: Queue> Queue for Pcap<Q> {
         Ok(())
     }
 
+    fn rx_waiting(&mut self) -> usize {
+        self.queue.rx_waiting()
+    }
+
     #[inline]
     fn has_room(&mut self) -> bool {
         self.queue.has_room()
@@ -159,6 +163,14 @@ impl<Q: Queue> Queue for Pcap<Q> {
 
     fn tx_passed(&mut self) -> bool {
         self.queue.tx_passed()
+    }
+
+    fn rx_mark(&mut self) {
+        self.queue.rx_mark();
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.queue.rx_passed()
     }
 
     fn rx_hint(&self) -> RxHint {

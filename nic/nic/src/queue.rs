@@ -71,6 +71,21 @@ pub trait Queue: Send {
         Arc::new(|| true)
     }
 
+    /// Frames that wait in the receive ring, if the NIC can tell; 0 if not. Asked after a burst that was as large as it may be.
+    fn rx_waiting(&mut self) -> usize {
+        0
+    }
+
+    /// Notes where the receive ring ends now, for [`rx_passed`](Self::rx_passed): after an acquiring look at whatever the NIC or the peer writes. By default
+    /// nothing is noted: the NIC cannot tell.
+    fn rx_mark(&mut self) {}
+
+    /// Whether every frame that was in the receive ring at the last [`rx_mark`](Self::rx_mark) has been taken from it, whatever has come since. By default
+    /// never: only a burst that brought less than it might tells that there is nothing older.
+    fn rx_passed(&mut self) -> bool {
+        false
+    }
+
     /// A descriptor that becomes readable when frames arrive after [`before_sleep`](Self::before_sleep); none if
     /// the queue can only be polled.
     fn wait_fd(&self) -> Option<RawFd>;

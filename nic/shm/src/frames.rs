@@ -243,6 +243,8 @@ impl Sender {
 pub(crate) struct Receiver {
     ring: Ring,
     end: Consumer,
+    /// Where the ring ended when that was noted.
+    mark: u32,
 }
 
 /// What the sender says about its next frame, checked.
@@ -269,7 +271,7 @@ impl Descriptor {
 
 impl Receiver {
     pub(crate) fn new(memory: &Arc<Memory>, side: Side, from: u16, to: u16) -> Receiver {
-        Receiver { ring: Ring::new(memory, side, from, to), end: Consumer::new(memory.geometry().ring) }
+        Receiver { ring: Ring::new(memory, side, from, to), end: Consumer::new(memory.geometry().ring), mark: 0 }
     }
 
     /// How many slots wait, up to `want`.
@@ -330,6 +332,16 @@ impl Receiver {
     #[inline]
     pub(crate) fn pop(&mut self) {
         self.end.pop();
+    }
+
+    /// Notes where the ring ends.
+    pub(crate) fn mark(&mut self) {
+        self.mark = self.end.mark(self.ring.ends());
+    }
+
+    /// Whether all that was there then is done with.
+    pub(crate) fn passed(&self) -> bool {
+        self.end.passed(self.mark)
     }
 
     /// Gives the slots that are done with back to the sender.

@@ -241,6 +241,11 @@ impl Queue for ShmQueue {
         }
     }
 
+    /// A super-frame counts as the slots that it takes.
+    fn rx_waiting(&mut self) -> usize {
+        self.receivers.iter_mut().map(|receiver| receiver.ready(usize::MAX)).sum()
+    }
+
     /// To whatever queue of the peer it goes.
     #[inline]
     fn has_room(&mut self) -> bool {
@@ -267,6 +272,14 @@ impl Queue for ShmQueue {
     /// The peer takes each ring's frames in their order, but from several rings in any.
     fn tx_passed(&mut self) -> bool {
         self.senders.iter().all(Sender::passed)
+    }
+
+    fn rx_mark(&mut self) {
+        self.receivers.iter_mut().for_each(Receiver::mark);
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.receivers.iter().all(Receiver::passed)
     }
 
     fn rx_hint(&self) -> RxHint {

@@ -40,5 +40,5 @@ mod vnet;
 pub use config::TapConfig;
 pub use error::TapError;
 pub use queue::TapQueue;
-pub use steering::{FlowHash, Steering};
+pub use steering::{FlowHash, Steering, look_up};
 pub use tap_nic::TapNic;

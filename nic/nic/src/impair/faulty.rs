@@ -274,6 +274,10 @@ impl<Q: Queue> Queue for Faulty<Q> {
         Ok(())
     }
 
+    fn rx_waiting(&mut self) -> usize {
+        self.inner.rx_waiting()
+    }
+
     fn has_room(&mut self) -> bool {
         self.inner.has_room()
     }
@@ -292,6 +296,14 @@ impl<Q: Queue> Queue for Faulty<Q> {
 
     fn tx_passed(&mut self) -> bool {
         self.inner.tx_passed()
+    }
+
+    fn rx_mark(&mut self) {
+        self.inner.rx_mark();
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.inner.rx_passed()
     }
 
     fn rx_hint(&self) -> RxHint {
