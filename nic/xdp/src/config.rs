@@ -22,6 +22,9 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Ports at most in [`XdpConfig::ports`]: each is a comparison per frame.
+pub const MAX_PORTS: usize = 64;
+
 /// What to use. [`XdpConfig::new`] fills in the usual.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct XdpConfig {
@@ -31,8 +34,12 @@ pub struct XdpConfig {
     pub queues: u16,
     /// Our addresses: what is taken from the interface. Everything else stays the kernel's.
     pub addresses: Vec<IpAddr>,
+    /// If any, at most [`MAX_PORTS`]: of TCP and UDP only packets to these ports are ours, and the kernel may have the same addresses.
+    pub ports: Vec<u16>,
     /// The mode, instead of the best that works.
     pub mode: Option<Mode>,
+    /// Have an empty poll run the driver's receive path on the polling core, for so many microseconds at most, where the kernel lets us.
+    pub busy_poll: Option<u32>,
     /// Leave the steering to the network layer.
     pub software_steering: bool,
 }
@@ -40,6 +47,14 @@ pub struct XdpConfig {
 impl XdpConfig {
     /// The best mode, steering where it can be had.
     pub fn new(interface: impl Into<String>, queues: u16, addresses: Vec<IpAddr>) -> XdpConfig {
-        XdpConfig { interface: interface.into(), queues, addresses, mode: None, software_steering: false }
+        XdpConfig {
+            interface: interface.into(),
+            queues,
+            addresses,
+            ports: Vec::new(),
+            mode: None,
+            busy_poll: None,
+            software_steering: false,
+        }
     }
 }

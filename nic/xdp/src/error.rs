@@ -14,6 +14,9 @@ pub enum XdpError {
     /// A number of queues that makes no sense.
     #[error("an interface has 1 to 64 queues for us, not {0}; ask for as many as elastic threads")]
     Queues(u16),
+    /// More ports than the program is to compare.
+    #[error("{0} ports are too many for a filter, {max} at most", max = crate::MAX_PORTS)]
+    Ports(usize),
     /// No such interface.
     #[error(
         "there is no interface {name} in this network namespace; `ip link` lists them, --netns NAME enters another one"
@@ -40,7 +43,7 @@ pub enum XdpError {
     },
     /// The kernel's own stack has one of our addresses there.
     #[error(
-        "the kernel has {address} on {name} itself, and would lose it to us; take another address (--addr), or: ip addr del {address} dev {name}"
+        "the kernel has {address} on {name} itself, and would lose it to us; take another address (--addr), name the ports that are to be ours (--nic xdp:{name},ports), or: ip addr del {address} dev {name}"
     )]
     Taken {
         /// Its name.

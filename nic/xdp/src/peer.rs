@@ -23,12 +23,6 @@ pub(crate) struct Peer {
 ///
 /// Errors: a sentence why there is no steering.
 pub(crate) fn steer(info: &link::Info, queues: u16, hash: &FlowHash) -> Result<Peer, String> {
-    if info.kind != "veth" {
-        return Err(format!(
-            "the RSS table of {} is not ours to write",
-            if info.kind.is_empty() { "hardware" } else { &info.kind }
-        ));
-    }
     let here = netns::current().map_err(|e| e.to_string())?;
     let there = match info.peer_namespace {
         None => here,

@@ -1,16 +1,20 @@
 //! One queue pair: a socket bound to one queue of the interface.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use mem::MbufQueue;
 use nic::{Caps, Queue, QueueCounters, RxFrame, RxHint, RxPools, TxFrame, TxFull};
+use sys::SysError;
+use sys::epoll::{Epoll, Interest};
 
+use crate::copies::Copies;
 use crate::partial;
 use crate::socket::{Descriptor, Fd, Socket};
+use crate::supply::Supply;
 
-/// Slots of each of the four rings, and chunks for each direction.
+/// Slots of a receive and of a transmit ring, and chunks of a socket for each direction.
 pub(crate) const SLOTS: u32 = 2048;
 /// Frames at least that one kick sends: the kernel's own limit where ours cannot be set.
 const KICK: u32 = 32;
@@ -27,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) fd: Arc<Fd>,
     /// Frames whose checksum a Linux peer had left undone.
     pub(crate) partial: AtomicU64,
+    /// System calls made to transmit.
+    pub(crate) kicks: AtomicU64,
     /// The interface is gone for good.
     pub(crate) gone: AtomicBool,
 }
@@ -37,29 +43,49 @@ pub struct XdpQueue {
     socket: Socket,
     caps: Arc<Caps>,
     seen: Arc<Seen>,
-    /// Offsets of chunks for transmission that are free. Its capacity is their number.
-    free: Vec<u64>,
+    supply: Supply,
     /// Published frames may still be in the ring because the kernel did not take them.
     unsent: bool,
     /// The peer's checksums may be partial.
     veth: bool,
+    /// Empty polls run the driver's receive path.
+    busy: bool,
+    /// What both stacks need to see, if this queue is to pass it on; and what is readable when that or the socket is.
+    copies: Option<(Copies, Epoll)>,
     counters: QueueCounters,
 }
 
 impl XdpQueue {
-    /// Puts all receive chunks into the fill ring. `socket` has 2 x [`SLOTS`] chunks.
-    pub(crate) fn new(mut socket: Socket, caps: Arc<Caps>, veth: bool) -> XdpQueue {
-        let size = u64::from(socket.chunks.size());
-        for chunk in 0..u64::from(SLOTS) {
-            socket.fill.push(chunk * size);
-        }
-        socket.fill.publish();
-        // A driver that was bound before there were chunks may wait to be told.
-        socket.fd.kick_rx();
-        let free = (u64::from(SLOTS)..2 * u64::from(SLOTS)).rev().map(|chunk| chunk * size).collect();
-        let seen = Seen { fd: socket.fd.clone(), partial: AtomicU64::new(0), gone: AtomicBool::new(false) };
+    /// A queue over a bound socket with its share of the queue's chunks.
+    pub(crate) fn new(socket: Socket, supply: Supply, caps: Arc<Caps>, veth: bool) -> XdpQueue {
+        let seen = Seen {
+            fd: socket.fd.clone(),
+            partial: AtomicU64::new(0),
+            kicks: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+        };
         let (seen, counters) = (Arc::new(seen), QueueCounters::default());
-        XdpQueue { socket, caps, seen, free, unsent: false, veth, counters }
+        XdpQueue { socket, supply, caps, seen, unsent: false, veth, busy: false, copies: None, counters }
+    }
+
+    /// Has empty polls run the driver's receive path, for so long.
+    pub(crate) fn busy_poll(&mut self, micros: u32) -> Result<(), SysError> {
+        self.socket.busy_poll(micros)?;
+        self.busy = true;
+        Ok(())
+    }
+
+    /// Has it pass on these copies, too.
+    pub(crate) fn pass_on(&mut self, copies: Copies) -> Result<(), SysError> {
+        let watch = || {
+            let both = Epoll::new()?;
+            both.add(&*self.socket.fd, 0, Interest::READ)?;
+            both.add(&copies, 1, Interest::READ)?;
+            Ok(both)
+        };
+        let both = watch().map_err(|e| SysError::new("epoll", e))?;
+        self.copies = Some((copies, both));
+        Ok(())
     }
 
     pub(crate) fn seen(&self) -> Arc<Seen> {
@@ -90,26 +116,35 @@ impl XdpQueue {
         Some(RxFrame { head, rest: MbufQueue::new(), csum_ok, group: None })
     }
 
-    /// A driver that has run out of chunks wants to be told that there are some (zero-copy only).
+    /// The next copy, into an mbuf of its own.
+    #[cold]
+    fn take_copy(&mut self, pools: &mut RxPools) -> Option<RxFrame> {
+        let (copies, _) = self.copies.as_mut()?;
+        let Some(mut head) = pools.mbufs.alloc() else {
+            self.counters.rx_nombuf += 1;
+            return None;
+        };
+        let mut len = 0;
+        copies.next(|frame| len = head.extend(frame));
+        self.counters.rx_frames += 1;
+        self.counters.rx_bytes += len as u64;
+        Some(RxFrame { head, rest: MbufQueue::new(), csum_ok: false, group: None })
+    }
+
+    /// Whether a copy waits.
+    #[inline]
+    fn has_copy(&self) -> bool {
+        self.copies.as_ref().is_some_and(|(copies, _)| copies.waiting())
+    }
+
+    /// Gives the kernel its chunks. A driver that has run out of them wants to be told that there are some (zero-copy only).
     #[inline]
     fn refill(&mut self) {
-        if self.socket.fill.needs_wakeup() {
+        self.supply.give_back();
+        if self.supply.is_awaited() {
             self.counters.rx_syscalls += 1;
             self.socket.fd.kick_rx();
         }
-    }
-
-    /// Takes back the chunks of frames that are out.
-    #[inline]
-    fn reap(&mut self) {
-        let n = self.socket.done.ready(SLOTS);
-        for i in 0..n {
-            let chunk = self.socket.chunks.chunk_of(self.socket.done.peek(i));
-            if self.free.len() < self.free.capacity() {
-                self.free.push(chunk);
-            }
-        }
-        self.socket.done.release(n);
     }
 
     /// Has the kernel send what is in the ring, all of it if it can.
@@ -120,12 +155,13 @@ impl XdpQueue {
         }
         for _ in 0..KICKS {
             self.counters.tx_syscalls += 1;
+            self.seen.kicks.store(self.counters.tx_syscalls, Relaxed);
             let kicked = self.socket.fd.kick_tx();
             self.unsent = !self.socket.tx.is_drained();
             match kicked {
                 _ if !self.unsent => return,
                 // More than one kick sends.
-                Ok(()) | Err(libc::EAGAIN) => self.reap(),
+                Ok(()) | Err(libc::EAGAIN) => self.supply.reap(),
                 // The way out is full: later.
                 Err(libc::EBUSY | libc::ENOBUFS | libc::EINTR | libc::ENOMEM) => return,
                 Err(e) => return self.refused(e),
@@ -155,11 +191,22 @@ impl Queue for XdpQueue {
             self.kick();
         }
         let before = out.len();
-        let max = max.min(out.capacity() - before).min(SLOTS as usize) as u32;
-        let ready = self.socket.rx.ready(max);
+        let mut max = max.min(out.capacity() - before).min(SLOTS as usize) as u32;
+        if max > 0 && self.has_copy() {
+            out.extend(self.take_copy(pools));
+            max -= 1;
+        }
+        let mut ready = self.socket.rx.ready(max);
         if ready == 0 {
             self.refill();
-            return 0;
+            if self.busy && max > 0 {
+                self.counters.rx_syscalls += 1;
+                self.socket.fd.kick_rx();
+                ready = self.socket.rx.ready(max);
+            }
+        }
+        if ready == 0 {
+            return out.len() - before;
         }
         (0..ready.min(AHEAD)).for_each(|i| self.socket.chunks.fetch(self.socket.rx.peek(i).addr));
         let mut taken = 0;
@@ -176,11 +223,9 @@ impl Queue for XdpQueue {
             if let Some(frame) = self.take(d, head, pools) {
                 out.push(frame);
             }
-            // There is room: a chunk is either with us or in one of the rings.
-            self.socket.fill.push(self.socket.chunks.chunk_of(d.addr));
+            self.supply.give(d.addr);
         }
         self.socket.rx.release(taken);
-        self.socket.fill.publish();
         self.refill();
         out.len() - before
     }
@@ -194,10 +239,10 @@ impl Queue for XdpQueue {
             self.counters.tx_errors += 1;
             return Ok(());
         }
-        if self.free.len() < LOW {
-            self.reap();
+        if self.supply.free.len() < LOW {
+            self.supply.reap();
         }
-        let Some(&chunk) = self.free.last() else {
+        let Some(&chunk) = self.supply.free.last() else {
             self.counters.tx_full += 1;
             return Err(TxFull);
         };
@@ -206,7 +251,7 @@ impl Queue for XdpQueue {
             self.counters.tx_full += 1;
             return Err(TxFull);
         }
-        self.free.pop();
+        self.supply.free.pop();
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += len as u64;
         Ok(())
@@ -219,20 +264,29 @@ impl Queue for XdpQueue {
         }
     }
 
+    fn rx_mark(&mut self) {
+        self.socket.rx.mark();
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.socket.rx.passed()
+    }
+
     fn rx_hint(&self) -> RxHint {
         let ring = self.socket.rx.onlooker();
         Arc::new(move || ring.waiting())
     }
 
     fn wait_fd(&self) -> Option<RawFd> {
-        Some(self.socket.fd.as_raw_fd())
+        let both = self.copies.as_ref().map(|(_, both)| both.as_fd().as_raw_fd());
+        Some(both.unwrap_or(self.socket.fd.as_raw_fd()))
     }
 
     fn before_sleep(&mut self) -> bool {
         if self.unsent {
             self.kick();
         }
-        self.socket.rx.ready(1) == 0 // and readiness is a level
+        self.supply.give_back() && self.socket.rx.ready(1) == 0 && !self.has_copy() // and readiness is a level
     }
 
     fn after_sleep(&mut self) {}

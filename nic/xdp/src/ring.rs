@@ -36,6 +36,8 @@ pub(crate) struct Ring<T> {
     published: u32,
     /// The other end's index, when last looked at.
     other: u32,
+    /// As consumer: where the ring ended when that was noted.
+    mark: u32,
 }
 
 /// A ring's mapping: what onlookers share.
@@ -79,6 +81,16 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Whether the kernel wants to be told of new entries.
+    #[inline]
+    fn needs_wakeup(&self) -> bool {
+        // SAFETY: checked in `Ring::map`.
+        let flags = unsafe { self.word(self.flags) };
+        flags.load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+    }
+}
+
 impl Drop for Map {
     fn drop(&mut self) {
         // SAFETY: this mapping was made in `Ring::map` with this length, and no reference outlives it.
@@ -86,7 +98,7 @@ impl Drop for Map {
     }
 }
 
-/// Answers, to any thread, whether a ring has entries.
+/// Answers, to any thread, how a ring is.
 #[derive(Clone, Debug)]
 pub(crate) struct Onlooker(Arc<Map>);
 
@@ -94,6 +106,12 @@ impl Onlooker {
     #[inline]
     pub(crate) fn waiting(&self) -> bool {
         self.0.producer().load(Ordering::Relaxed) != self.0.consumer().load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel wants to be told of new entries.
+    #[inline]
+    pub(crate) fn needs_wakeup(&self) -> bool {
+        self.0.needs_wakeup()
     }
 }
 
@@ -124,7 +142,7 @@ impl<T: Copy> Ring<T> {
         // SAFETY: `entries` is within the mapping.
         let entries = unsafe { base.add(entries).cast() };
         let map = Arc::new(Map { base, len, producer, consumer, flags });
-        Ok(Ring { map, entries, mask: slots - 1, own: 0, published: 0, other: 0 })
+        Ok(Ring { map, entries, mask: slots - 1, own: 0, published: 0, other: 0, mark: 0 })
     }
 
     pub(crate) fn onlooker(&self) -> Onlooker {
@@ -144,9 +162,7 @@ impl<T: Copy> Ring<T> {
     /// Whether the kernel wants to be told of new entries.
     #[inline]
     pub(crate) fn needs_wakeup(&self) -> bool {
-        // SAFETY: checked in `map`.
-        let flags = unsafe { self.map.word(self.map.flags) };
-        flags.load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+        self.map.needs_wakeup()
     }
 
     /// As producer: puts an entry in, not yet published. False: the ring is full.
@@ -199,6 +215,16 @@ impl<T: Copy> Ring<T> {
         unsafe { self.entry(self.own.wrapping_add(ahead)).read() }
     }
 
+    /// As consumer: notes where the ring ends.
+    pub(crate) fn mark(&mut self) {
+        self.mark = self.own.wrapping_add(self.ready(u32::MAX));
+    }
+
+    /// As consumer: whether all that was there then has been released.
+    pub(crate) fn passed(&self) -> bool {
+        self.own.wrapping_sub(self.mark) as i32 >= 0
+    }
+
     /// As consumer: is done with the next `n` entries.
     #[inline]
     pub(crate) fn release(&mut self, n: u32) {
@@ -232,12 +258,6 @@ impl Chunks {
     /// Bytes of a chunk.
     pub(crate) fn size(&self) -> u32 {
         self.size
-    }
-
-    /// The chunk that a place lies in.
-    #[inline]
-    pub(crate) fn chunk_of(&self, addr: u64) -> u64 {
-        addr & !u64::from(self.size - 1)
     }
 
     /// Whether `len` bytes from `addr` lie in one chunk of ours.

@@ -19,6 +19,8 @@ use crate::xdp_nic::v6;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The limit of one kick of the transmit ring, where it can be set (Linux 6.17); else 32.
 const TX_BUDGET: u32 = 256;
+/// Frames of one busy poll at most: what a driver's poll has otherwise.
+const BUSY_BUDGET: u32 = 64;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 /// `struct xdp_umem_reg` as of Linux 5.4.
@@ -59,8 +61,6 @@ pub(crate) struct Fd(OwnedFd);
 pub(crate) struct Socket {
     pub(crate) rx: Ring<Descriptor>,
     pub(crate) tx: Ring<Descriptor>,
-    pub(crate) fill: Ring<u64>,
-    pub(crate) done: Ring<u64>,
     pub(crate) fd: Arc<Fd>,
     pub(crate) chunks: Arc<Chunks>,
 }
@@ -81,50 +81,59 @@ pub(crate) struct Binding {
     pub(crate) queue: u16,
     /// XDP_COPY, XDP_ZEROCOPY or neither.
     pub(crate) flags: u16,
+    /// The bound socket whose queue and memory it shares.
+    pub(crate) beside: Option<RawFd>,
 }
 
 impl Socket {
-    /// A socket whose frames live in `chunks`, with rings of `slots`, not yet bound.
-    pub(crate) fn new(chunks: Arc<Chunks>, slots: u32) -> Result<Socket, SysError> {
-        // SAFETY: takes integers only.
-        let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(SysError::last("socket(AF_XDP)"));
-        }
-        // SAFETY: the kernel has just made it for us.
-        let fd = Fd(unsafe { OwnedFd::from_raw_fd(fd) });
+    /// A socket whose frames live in `chunks`, with rings of `slots`, not yet bound; and the memory's fill and completion ring of `supply`.
+    pub(crate) fn new(
+        chunks: Arc<Chunks>,
+        slots: u32,
+        supply: u32,
+    ) -> Result<(Socket, Ring<u64>, Ring<u64>), SysError> {
+        let fd = Fd::new()?;
         let (addr, len) = chunks.place();
         let umem = UmemReg { addr, len, chunk_size: chunks.size(), headroom: 0, flags: 0, pad: 0 };
         fd.set(libc::XDP_UMEM_REG, &umem, "setsockopt(XDP_UMEM_REG)").map_err(|e| {
             e.remedy_for(libc::ENOBUFS, "too little locked memory is allowed: run as root, or raise it (ulimit -l)")
         })?;
-        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
+        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING] {
+            fd.set(ring, &supply, "setsockopt(XDP_UMEM_*_RING)")?;
+        }
+        let offsets = fd.offsets()?;
+        let map = |at, offsets| Ring::map(fd.as_raw_fd(), at, offsets, supply);
+        let fill = map(libc::XDP_UMEM_PGOFF_FILL_RING as libc::off_t, &offsets.fr)?;
+        let done = map(libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t, &offsets.cr)?;
+        Ok((Socket::with(fd, chunks, slots)?, fill, done))
+    }
+
+    /// A socket that will be bound to the queue of another one, and shares its memory and what comes with that.
+    pub(crate) fn beside(other: &Socket, slots: u32) -> Result<Socket, SysError> {
+        Socket::with(Fd::new()?, other.chunks.clone(), slots)
+    }
+
+    fn with(fd: Fd, chunks: Arc<Chunks>, slots: u32) -> Result<Socket, SysError> {
+        for ring in [libc::XDP_RX_RING, libc::XDP_TX_RING] {
             fd.set(ring, &slots, "setsockopt(XDP_*_RING)")?;
         }
         // Older kernels have no such option; then a kick sends 32 frames.
         let _ = fd.set(XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET, "setsockopt(XDP_MAX_TX_SKB_BUDGET)");
-        // SAFETY: a struct of integers, for which zero is valid.
-        let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
-        fd.get(libc::XDP_MMAP_OFFSETS, &mut offsets, "getsockopt(XDP_MMAP_OFFSETS)")?;
-        let raw = fd.as_raw_fd();
-        Ok(Socket {
-            rx: Ring::map(raw, libc::XDP_PGOFF_RX_RING, &offsets.rx, slots)?,
-            tx: Ring::map(raw, libc::XDP_PGOFF_TX_RING, &offsets.tx, slots)?,
-            fill: Ring::map(raw, libc::XDP_UMEM_PGOFF_FILL_RING as libc::off_t, &offsets.fr, slots)?,
-            done: Ring::map(raw, libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t, &offsets.cr, slots)?,
-            fd: Arc::new(fd),
-            chunks,
-        })
+        let (offsets, raw) = (fd.offsets()?, fd.as_raw_fd());
+        let rx = Ring::map(raw, libc::XDP_PGOFF_RX_RING, &offsets.rx, slots)?;
+        let tx = Ring::map(raw, libc::XDP_PGOFF_TX_RING, &offsets.tx, slots)?;
+        Ok(Socket { rx, tx, fd: Arc::new(fd), chunks })
     }
 
     /// Binds it to a queue. One that was another's a moment ago is waited for.
     pub(crate) fn bind(&self, to: Binding) -> Result<(), SysError> {
         let address = libc::sockaddr_xdp {
             sxdp_family: libc::AF_XDP as u16,
-            sxdp_flags: to.flags | libc::XDP_USE_NEED_WAKEUP,
+            // Who shares a queue has it as the first one has.
+            sxdp_flags: if to.beside.is_some() { libc::XDP_SHARED_UMEM } else { to.flags | libc::XDP_USE_NEED_WAKEUP },
             sxdp_ifindex: to.interface,
             sxdp_queue_id: to.queue.into(),
-            sxdp_shared_umem_fd: 0,
+            sxdp_shared_umem_fd: to.beside.map_or(0, |fd| fd as u32),
         };
         let started = Instant::now();
         loop {
@@ -141,6 +150,14 @@ impl Socket {
         }
     }
 
+    /// Has receive calls run the driver's receive path themselves (SO_PREFER_BUSY_POLL of Linux 5.11), for `micros` and a batch at most.
+    pub(crate) fn busy_poll(&self, micros: u32) -> Result<(), SysError> {
+        let set = |option, value: u32, call| self.fd.set_at(libc::SOL_SOCKET, option, &value, call);
+        set(libc::SO_PREFER_BUSY_POLL, 1, "setsockopt(SO_PREFER_BUSY_POLL)")?;
+        set(libc::SO_BUSY_POLL, micros, "setsockopt(SO_BUSY_POLL)")?;
+        set(libc::SO_BUSY_POLL_BUDGET, BUSY_BUDGET, "setsockopt(SO_BUSY_POLL_BUDGET)")
+    }
+
     /// Whether the driver places frames in our memory itself.
     pub(crate) fn is_zero_copy(&self) -> bool {
         let mut options = 0u32;
@@ -150,10 +167,38 @@ impl Socket {
 }
 
 impl Fd {
+    fn new() -> Result<Fd, SysError> {
+        // SAFETY: takes integers only.
+        let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(SysError::last("socket(AF_XDP)"));
+        }
+        // SAFETY: the kernel has just made it for us.
+        Ok(Fd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Where the rings' parts lie in their mappings.
+    fn offsets(&self) -> Result<libc::xdp_mmap_offsets, SysError> {
+        // SAFETY: a struct of integers, for which zero is valid.
+        let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
+        self.get(libc::XDP_MMAP_OFFSETS, &mut offsets, "getsockopt(XDP_MMAP_OFFSETS)")?;
+        Ok(offsets)
+    }
+
     fn set<T>(&self, option: libc::c_int, value: &T, call: &'static str) -> Result<(), SysError> {
+        self.set_at(libc::SOL_XDP, option, value, call)
+    }
+
+    fn set_at<T>(
+        &self,
+        level: libc::c_int,
+        option: libc::c_int,
+        value: &T,
+        call: &'static str,
+    ) -> Result<(), SysError> {
         let (at, len) = (std::ptr::from_ref(value).cast(), size_of::<T>() as u32);
         // SAFETY: a live value of the length passed.
-        let ret = unsafe { libc::setsockopt(self.as_raw_fd(), libc::SOL_XDP, option, at, len) };
+        let ret = unsafe { libc::setsockopt(self.as_raw_fd(), level, option, at, len) };
         if ret < 0 { Err(SysError::last(call)) } else { Ok(()) }
     }
 
@@ -200,8 +245,7 @@ impl Fd {
         if ret < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
     }
 
-    /// Has the kernel look at the fill ring.
-    #[cold]
+    /// Has the kernel look at the fill ring; with busy polling, at what has come.
     pub(crate) fn kick_rx(&self) {
         // SAFETY: an empty buffer.
         unsafe { libc::recv(self.as_raw_fd(), std::ptr::null_mut(), 0, libc::MSG_DONTWAIT) };

@@ -4,29 +4,38 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use nic::{Caps, Nic, Steering};
-use sys::bpf::{Attachment, Program, SocketMap, XdpMode, program_name};
-use sys::{SysError, ethtool, link};
+use sys::bpf::{Array, Attachment, SocketMap};
+use sys::{SysError, link};
 use tap::FlowHash;
 use units::{FLOW_GROUPS, FlowGroupId};
+use wire::rss::Toeplitz;
 use wire::{Mac, Tuple, ethernet};
 
+use crate::copies::Copies;
 use crate::peer::{self, Peer};
-use crate::queue::{SLOTS, Seen};
-use crate::ring::Chunks;
-use crate::socket::{Binding, Groups, Socket, Statistics};
-use crate::{Mode, XdpConfig, XdpError, XdpQueue, filter};
+use crate::queue::Seen;
+use crate::rss::{Interface, Rss, RssError};
+use crate::setup::{self, Attached, Ground, system};
+use crate::socket::{Groups, Statistics};
+use crate::{Mode, XdpConfig, XdpError, XdpQueue};
 
-/// Queues at most.
-const MAX_QUEUES: u16 = 64;
 /// What the kernel keeps free before a frame in a chunk (XDP_PACKET_HEADROOM).
 const HEADROOM: u32 = 256;
-/// The largest frame: what the network layer's buffers hold.
-const MAX_FRAME: u32 = 2048;
-/// How long an interface may run a program of ours whose process is just ending.
-const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Who brings frames to the socket of their flow group.
+#[derive(Debug)]
+enum Steers {
+    /// A program at a veth's other end.
+    Peer(Peer),
+    /// The program that takes them, by this table: all sockets are on one queue.
+    Program(Array),
+    /// The NIC, by its own table and hash.
+    Hardware(Rss<Interface>, Box<Toeplitz>),
+    /// Nobody, and why.
+    Nobody(String),
+}
 
 /// An interface of Linux, shared with the kernel: frames for our addresses are ours, the rest is the kernel's.
 ///
@@ -38,9 +47,11 @@ pub struct XdpNic {
     queue_count: u16,
     hash: FlowHash,
     reta: [AtomicU16; FLOW_GROUPS],
-    peer: Result<Peer, String>,
+    steers: Steers,
     mode: Mode,
     fallback: Option<String>,
+    busy_poll: Option<Result<(), SysError>>,
+    shared: Vec<IpAddr>,
     watch: Watch,
     _attached: Attachment,
     _sockets: SocketMap,
@@ -55,27 +66,42 @@ impl XdpNic {
     /// See [`XdpError`]. That there is no steering is no error: see [`XdpNic::steering_refusal`].
     pub fn open(config: &XdpConfig) -> Result<XdpNic, XdpError> {
         let (name, queues) = (&config.interface, config.queues);
-        let info = check(config)?;
+        let (info, ours, crowded) = setup::check(config)?;
         let sockets = SocketMap::new(queues.into()).map_err(system)?;
-        let program = filter::load(&config.addresses, &sockets).map_err(system)?;
-        let attached = attach(config, &program, info.index)?;
-        let (mode, fallback, attachment) = attached;
-        let chunk = if info.mtu + ethernet::HEADER as u32 + HEADROOM <= 2048 { 2048 } else { 4096 };
-        let bound = (0..queues).map(|queue| bind(config, mode, info.index, queue, chunk, &sockets));
-        let bound = bound.collect::<Result<Vec<Socket>, XdpError>>()?;
-        let zero_copy = mode == Mode::Native && bound.iter().all(Socket::is_zero_copy);
         let hash = FlowHash::random();
-        let peer = match queues {
-            _ if config.software_steering => Err("asked for".to_owned()),
-            1 => Err("there is one queue only".to_owned()),
-            _ if mode == Mode::Generic && info.kind == "veth" => {
-                Err("in generic mode a veth delivers every frame by its first queue".to_owned())
-            }
-            _ => peer::steer(&info, queues, &hash),
+        let on_one = |mode| crowded || queues > 1 && mode == Mode::Generic && info.kind == "veth";
+        let load = |mode| setup::program(config, &ours, &sockets, on_one(mode).then_some(&hash));
+        let Attached { mode, fallback, attachment, table } = setup::attach(config, info.index, load)?;
+        let chunk = if info.mtu + ethernet::HEADER as u32 + HEADROOM <= 2048 { 2048 } else { 4096 };
+        let ground = Ground { config, mode, interface: info.index, chunk, sockets: &sockets };
+        let bound = if on_one(mode) {
+            ground.bind(0, 0..queues)?
+        } else {
+            let each = (0..queues).map(|queue| ground.bind(queue, queue..queue + 1)).collect::<Result<Vec<_>, _>>()?;
+            each.into_iter().flatten().collect()
         };
-        let caps = Arc::new(caps(&info, name, peer.is_ok() || queues == 1));
+        let zero_copy = mode == Mode::Native && bound.iter().all(|(socket, _)| socket.is_zero_copy());
+        let steers = match table {
+            _ if queues == 1 => Steers::Nobody("there is one queue only".to_owned()),
+            Some(table) => table.map_or_else(Steers::Nobody, Steers::Program),
+            None if config.software_steering => Steers::Nobody("asked for".to_owned()),
+            None if info.kind == "veth" => peer::steer(&info, queues, &hash).map_or_else(Steers::Nobody, Steers::Peer),
+            None => match Rss::take_over(Interface(name.clone()), queues) {
+                Ok((table, toeplitz)) => Steers::Hardware(table, toeplitz),
+                Err(e) => Steers::Nobody(e.to_string()),
+            },
+        };
+        let caps = Arc::new(caps(&info, name, queues == 1 || !matches!(steers, Steers::Nobody(_))));
         let veth = info.kind == "veth";
-        let queues: Vec<XdpQueue> = bound.into_iter().map(|s| XdpQueue::new(s, caps.clone(), veth)).collect();
+        let queue = |(socket, supply)| XdpQueue::new(socket, supply, caps.clone(), veth);
+        let mut queues: Vec<XdpQueue> = bound.into_iter().map(queue).collect();
+        if let Some(first) = queues.first_mut()
+            && !ours.shared.is_empty()
+        {
+            Copies::of(info.index).and_then(|copies| first.pass_on(copies)).map_err(system)?;
+        }
+        let busy = |micros| queues.iter_mut().try_for_each(|queue: &mut XdpQueue| queue.busy_poll(micros));
+        let busy_poll = config.busy_poll.map(busy);
         let watch = Watch { name: name.clone(), queues: queues.iter().map(XdpQueue::seen).collect() };
         let nic = XdpNic {
             caps,
@@ -83,16 +109,24 @@ impl XdpNic {
             queues,
             hash,
             reta: [const { AtomicU16::new(0) }; FLOW_GROUPS],
-            peer,
+            steers,
             mode: if zero_copy { Mode::ZeroCopy } else { mode },
             fallback,
+            busy_poll,
+            shared: ours.shared,
             watch,
             _attached: attachment,
             _sockets: sockets,
             _groups: Groups::join(info.index, &config.addresses).map_err(system)?,
         };
         for group in 0..FLOW_GROUPS as u16 {
-            nic.direct(FlowGroupId(group), group % config.queues);
+            // A NIC's own table has just been written so.
+            nic.direct(FlowGroupId(group), group % config.queues).map_err(|e| {
+                XdpError::Sys(match e {
+                    RssError::Refused(e) => e,
+                    e => SysError::new("set_reta", e.into()),
+                })
+            })?;
         }
         Ok(nic)
     }
@@ -117,9 +151,25 @@ impl XdpNic {
         self.fallback.as_deref()
     }
 
+    /// Whether empty polls run the driver's receive path, if that was asked for; the kernel may have refused.
+    pub fn busy_poll(&self) -> Option<Result<(), &SysError>> {
+        self.busy_poll.as_ref().map(|outcome| match outcome {
+            Ok(()) => Ok(()),
+            Err(e) => Err(e),
+        })
+    }
+
+    /// Those of our addresses that the kernel has, too.
+    pub fn shared_addresses(&self) -> &[IpAddr] {
+        &self.shared
+    }
+
     /// Why frames do not come by the queue of their flow group.
     pub fn steering_refusal(&self) -> Option<&str> {
-        if self.queue_count == 1 { None } else { self.peer.as_ref().err().map(String::as_str) }
+        match &self.steers {
+            Steers::Nobody(why) if self.queue_count > 1 => Some(why),
+            _ => None,
+        }
     }
 
     /// To be kept by whoever wants to know how the interface is.
@@ -127,11 +177,15 @@ impl XdpNic {
         self.watch.clone()
     }
 
-    fn direct(&self, group: FlowGroupId, queue: u16) {
-        self.reta[group.index()].store(queue, Relaxed);
-        if let Ok(peer) = &self.peer {
-            peer.steering.reta.set(group.index(), u64::from(queue));
+    fn direct(&self, group: FlowGroupId, queue: u16) -> Result<(), RssError> {
+        match &self.steers {
+            Steers::Peer(peer) => peer.steering.reta.set(group.index(), u64::from(queue)),
+            Steers::Program(table) => table.set(group.index(), u64::from(queue)),
+            Steers::Hardware(table, _) => table.direct(group, queue)?,
+            Steers::Nobody(_) => {}
         }
+        self.reta[group.index()].store(queue, Relaxed);
+        Ok(())
     }
 }
 
@@ -143,7 +197,10 @@ impl Nic for XdpNic {
     }
 
     fn flow_group(&self, tuple: &Tuple) -> FlowGroupId {
-        self.hash.group(tuple)
+        match &self.steers {
+            Steers::Hardware(_, toeplitz) => toeplitz.flow_group(tuple),
+            _ => self.hash.group(tuple),
+        }
     }
 
     fn set_reta(&self, group: FlowGroupId, queue: u16) -> io::Result<()> {
@@ -158,8 +215,7 @@ impl Nic for XdpNic {
                 format!("{} does not steer: {why}", self.caps.name),
             ));
         }
-        self.direct(group, queue);
-        Ok(())
+        Ok(self.direct(group, queue)?)
     }
 
     fn steering(&self) -> Steering {
@@ -196,6 +252,11 @@ impl Watch {
         self.queues.iter().map(|seen| seen.partial.load(Relaxed)).sum()
     }
 
+    /// System calls made to transmit.
+    pub fn kicks(&self) -> u64 {
+        self.queues.iter().map(|seen| seen.kicks.load(Relaxed)).sum()
+    }
+
     /// What the kernel counted, all queues together.
     pub fn statistics(&self) -> Statistics {
         self.queues.iter().map(|seen| seen.fd.statistics()).fold(Statistics::default(), |a, b| Statistics {
@@ -207,135 +268,6 @@ impl Watch {
             tx_ring_empty: a.tx_ring_empty + b.tx_ring_empty,
         })
     }
-}
-
-/// Everything that can be known before anything is touched.
-fn check(config: &XdpConfig) -> Result<link::Info, XdpError> {
-    let (name, queues) = (&config.interface, config.queues);
-    if !(1..=MAX_QUEUES).contains(&queues) {
-        return Err(XdpError::Queues(queues));
-    }
-    let missing = |e: SysError| match e.errno() {
-        Some(libc::ENODEV | libc::ENXIO) => XdpError::Missing { name: name.clone() },
-        _ => XdpError::Sys(e),
-    };
-    let info = link::info(name).map_err(missing)?;
-    if !info.up {
-        return Err(XdpError::Down { name: name.clone() });
-    }
-    let max = MAX_FRAME - ethernet::HEADER as u32;
-    if info.mtu > max {
-        return Err(XdpError::Mtu { name: name.clone(), mtu: info.mtu, max });
-    }
-    let kernels = link::addresses(name)?;
-    if let Some(&address) = config.addresses.iter().find(|a| kernels.contains(a)) {
-        return Err(XdpError::Taken { name: name.clone(), address });
-    }
-    if let Ok(has) = ethtool::queues(name)
-        && (has.rx != u32::from(queues) || has.tx < u32::from(queues))
-    {
-        let channels = if info.kind == "veth" { "rx N tx N" } else { "combined N" };
-        let (name, has, tx) = (name.clone(), has.rx, has.tx);
-        return Err(XdpError::QueueCount { name, wanted: queues, has, tx, channels });
-    }
-    Ok(info)
-}
-
-/// Sorts a refusal that has nothing to do with the interface.
-fn system(e: SysError) -> XdpError {
-    match e.errno() {
-        Some(libc::EPERM | libc::EACCES) => XdpError::Privilege(e),
-        Some(libc::EAFNOSUPPORT | libc::ENOPROTOOPT | libc::ENOSYS) => XdpError::Kernel(e),
-        _ => XdpError::Sys(e),
-    }
-}
-
-/// Has the interface run the program, in the best mode that works. The mode is native where zero-copy may follow.
-fn attach(
-    config: &XdpConfig,
-    program: &Program,
-    interface: u32,
-) -> Result<(Mode, Option<String>, Attachment), XdpError> {
-    let name = &config.interface;
-    wait_for_our_own(name)?;
-    let modes: &[Mode] = match config.mode {
-        None => &[Mode::Native, Mode::Generic],
-        Some(Mode::Generic) => &[Mode::Generic],
-        Some(_) => &[Mode::Native],
-    };
-    let mut tried = Vec::new();
-    for &mode in modes {
-        let place = if mode == Mode::Generic { XdpMode::Generic } else { XdpMode::Native };
-        match Attachment::xdp(program, interface, place) {
-            Ok(attached) => return Ok((mode, (!tried.is_empty()).then(|| tried.join("; ")), attached)),
-            Err(e) => match e.errno() {
-                Some(libc::EPERM) => return Err(XdpError::Privilege(e)),
-                Some(libc::EBUSY | libc::EEXIST) => return Err(in_use(name).unwrap_or(XdpError::Sys(e.on(name)))),
-                Some(libc::EINVAL) if mode == Mode::Generic => return Err(XdpError::Kernel(e.on(name))),
-                _ => tried.push(format!("{mode}: {}{}", e.cause, hint(&e))),
-            },
-        }
-    }
-    Err(XdpError::NoMode { name: name.clone(), tried: tried.join("; ") })
-}
-
-/// What usually is in the way of native mode.
-fn hint(e: &SysError) -> &'static str {
-    match e.errno() {
-        Some(libc::ERANGE) => " (an MTU too large for it, on a veth that of the other end: 3500 at most)",
-        Some(libc::ENOSPC) => " (the other end of the veth has more transmit queues than this one receive queues)",
-        _ => "",
-    }
-}
-
-/// The program that an interface runs, as an error.
-fn in_use(name: &str) -> Option<XdpError> {
-    let id = link::info(name).ok()?.xdp_program;
-    let program = program_name(id).ok().filter(|n| !n.is_empty()).unwrap_or_else(|| "without a name".to_owned());
-    (id != 0).then(|| XdpError::InUse { name: name.to_owned(), program, id })
-}
-
-/// A program of ours may be there for a moment after its process was killed; anybody else's is an error at once.
-fn wait_for_our_own(name: &str) -> Result<(), XdpError> {
-    let started = Instant::now();
-    while let Some(e) = in_use(name) {
-        let ours = matches!(&e, XdpError::InUse { program, .. } if program == filter::NAME);
-        if !ours || started.elapsed() > PATIENCE {
-            return Err(e);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
-}
-
-/// A socket on `queue`, where the program finds it.
-fn bind(
-    config: &XdpConfig,
-    mode: Mode,
-    interface: u32,
-    queue: u16,
-    chunk: u32,
-    sockets: &SocketMap,
-) -> Result<Socket, XdpError> {
-    let chunks = Arc::new(Chunks::new(2 * SLOTS, chunk)?);
-    let socket = Socket::new(chunks, SLOTS).map_err(system)?;
-    let flags = match (mode, config.mode) {
-        (_, Some(Mode::ZeroCopy)) => libc::XDP_ZEROCOPY,
-        (Mode::Native, None) => 0, // the kernel tries zero-copy first
-        _ => libc::XDP_COPY,
-    };
-    let name = &config.interface;
-    socket.bind(Binding { interface, queue, flags }).map_err(|e| match e.errno() {
-        Some(libc::EBUSY) => XdpError::QueueInUse { name: name.clone(), queue },
-        Some(libc::ENETDOWN) => XdpError::Down { name: name.clone() },
-        Some(libc::EOPNOTSUPP) if config.mode.is_some() => {
-            XdpError::NoMode { name: name.clone(), tried: format!("{}: {}", Mode::ZeroCopy, e.cause) }
-        }
-        _ => system(e.on(format!("queue {queue} of {name}"))),
-    })?;
-    use std::os::fd::AsFd;
-    sockets.set(queue.into(), socket.fd.as_fd()).map_err(system)?;
-    Ok(socket)
 }
 
 fn caps(info: &link::Info, name: &str, steered: bool) -> Caps {
