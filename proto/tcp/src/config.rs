@@ -62,6 +62,8 @@ pub struct Config {
     pub frto: bool,
     /// Report what came twice (RFC 2883).
     pub dsack: bool,
+    /// Windows leave over their round trip, where that is 2 ms or more (after RFC 9002 section 7.7).
+    pub pacing: bool,
     /// Connections begin with Nagle's algorithm (RFC 9293 section 3.7.4).
     pub nagle: bool,
     /// Offer and accept selective acknowledgements (RFC 2018).
@@ -144,6 +146,7 @@ impl Default for Config {
             frto: true,
             dsack: true,
             nagle: false,
+            pacing: false,
             sack: true,
             timestamps: true,
             wscale: Some(3),

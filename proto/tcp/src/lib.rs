@@ -61,6 +61,7 @@
 //! | `rto` | round-trip time and retransmission timeout (RFC 6298) |
 //! | `congestion`, `cubic`, `dctcp` | how the window grows and shrinks: NewReno, CUBIC, DCTCP (RFC 5681, 9438, 8257) |
 //! | `hystart` | the end of the first slow start (RFC 9406) |
+//! | `pacing` | a window leaves over its round trip (after RFC 9002 section 7.7) |
 //! | `recovery` | what is sent again, and undone: fast recovery, PRR, F-RTO, Eifel (RFC 6582, 6675, 9937, 5682, 4015) |
 //! | `record` | what only connections in trouble have: a bounded number of records |
 //! | `flight` | the sender's scoreboard, piece by piece |
@@ -73,7 +74,7 @@
 //! | `outcome` | the answers: `Arrival`, `Emit`, `Events`, `CloseReason`, `DropReason` |
 //!
 //! Absent on purpose: the clock, threads, buffers, checksums, ports and demultiplexing (the caller's); urgent data
-//! (accepted as ordinary data), TCP Fast Open, pacing.
+//! (accepted as ordinary data), TCP Fast Open.
 #![forbid(unsafe_code)]
 
 mod arrives;
@@ -89,6 +90,7 @@ pub mod isn;
 pub mod listen;
 mod outcome;
 mod output;
+mod pacing;
 mod path;
 mod rack;
 mod record;
@@ -102,7 +104,7 @@ mod tlp;
 mod user;
 
 pub use config::{Config, Congestion, Ecn, KeepAlive};
-pub use cookie::SynCookies;
+pub use cookie::{PlainSynAck, SynCookies};
 pub use isn::IsnKey;
 pub use listen::{HalfOpen, HalfOutcome};
 pub use outcome::{Arrival, CloseReason, DropReason, Emit, Events, Payload, reset_reply};

@@ -32,6 +32,7 @@ impl Tcb {
             | Bits::TAIL_DUE.0
             | Bits::ACK_OLD.0
             | Bits::CWR_DUE.0
+            | Bits::PACED.0
             | Bits::NAGLE.0
             | Bits::CORK.0;
         if self.phase == Phase::Open && self.bits.0 & DUE == 0 && self.dups_due == 0 {
@@ -96,6 +97,12 @@ impl Tcb {
         let max_payload = if self.has(Bits::CWR_DUE) { max_payload.min(u32::from(self.smss)) } else { max_payload };
         let mss = u32::from(self.smss).min(max_payload.max(1));
         let mut n = queued.min(room).min(max_payload.max(1));
+        if self.has(Bits::PACED) && n > 0 {
+            n = self.paced(now, n);
+            if n == 0 {
+                return None;
+            }
+        }
         if n == queued && n > 0 && self.waits_for_more() {
             // RFC 9293 section 3.7.4 (Nagle): what does not fill a segment waits.
             n -= n % u32::from(self.smss);

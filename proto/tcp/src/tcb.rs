@@ -102,7 +102,7 @@ pub struct Tcb {
     pub(crate) control: Control,
     /// The least round trip seen, in microseconds (RACK.min_RTT).
     pub(crate) min_rtt_us: u32,
-    /// TLP.end_seq, while [`Bits::PROBED`].
+    /// TLP.end_seq, while [`Bits::PROBED`]; otherwise, while [`Bits::PACED`], the end of what may leave at once.
     pub(crate) tlp_end: Seq,
     /// RCV.NXT before the mark changed ([`Bits::ACK_OLD`]).
     pub(crate) before_mark: Seq,
@@ -186,6 +186,10 @@ impl Bits {
     pub(crate) const NAGLE: Bits = Bits(1 << 26);
     /// Small segments wait for more data.
     pub(crate) const CORK: Bits = Bits(1 << 27);
+    /// Windows leave over their round trip.
+    pub(crate) const PACED: Bits = Bits(1 << 28);
+    /// New data waits for the next stride.
+    pub(crate) const RESTS: Bits = Bits(1 << 29);
 }
 
 impl BitOr for Bits {
@@ -212,6 +216,8 @@ pub enum Timer {
     KeepAlive,
     /// The peer has kept its half open for long.
     FinWait2,
+    /// The next stride of a window that leaves over its round trip.
+    Pace,
     /// 2 MSL are over.
     TimeWait,
 }
@@ -270,7 +276,9 @@ impl Tcb {
             ts_recent: 0,
             ts_offset,
             unread: 0,
-            bits: Bits::SYN_DUE | if cfg.nagle { Bits::NAGLE } else { Bits(0) },
+            bits: Bits::SYN_DUE
+                | if cfg.nagle { Bits::NAGLE } else { Bits(0) }
+                | if cfg.pacing { Bits::PACED } else { Bits(0) },
             rtx_at: Nanos::MAX,
             ack_at: Nanos::MAX,
             rtt_at: now,

@@ -1,9 +1,10 @@
-//! The three deadlines of a connection, and what happens at them (RFC 9293 section 3.10.8).
+//! The four deadlines of a connection, and what happens at them (RFC 9293 section 3.10.8).
 //!
 //! | deadline | purposes |
 //! |---|---|
 //! | `rtx_at` | retransmission (RFC 6298), before it a probe or the end of the reordering window (RFC 8985); or persist when nothing is in flight (RFC 9293 section 3.8.6.1) |
 //! | `ack_at` | delayed ACK (section 3.8.6.3) |
+//! | `last_snd` | a millisecond later the next stride of a window that is paced |
 //! | `long_at` | keep-alive (section 3.8.4), FIN-WAIT-2, TIME-WAIT: by the state |
 
 use units::Nanos;
@@ -15,7 +16,8 @@ impl Tcb {
     /// When [`Tcb::timeout`] is due, [`Nanos::MAX`] if never. It may move earlier or later by any other call.
     #[inline]
     pub fn deadline(&self) -> Nanos {
-        self.rtx_at.min(self.ack_at).min(self.long_at)
+        let at = self.rtx_at.min(self.ack_at).min(self.long_at);
+        if self.has(Bits::RESTS) { at.min(self.next_stride()) } else { at }
     }
 
     /// The armed timers, for dumps and tests.
@@ -31,7 +33,8 @@ impl Tcb {
             State::FinWait2 if self.has(Bits::GONE) => Timer::FinWait2,
             _ => Timer::KeepAlive,
         };
-        [(rtx, self.rtx_at), (Timer::DelayedAck, self.ack_at), (long, self.long_at)]
+        let pace = if self.has(Bits::RESTS) { self.next_stride() } else { Nanos::MAX };
+        [(rtx, self.rtx_at), (Timer::DelayedAck, self.ack_at), (Timer::Pace, pace), (long, self.long_at)]
             .into_iter()
             .filter(|(_, at)| *at != Nanos::MAX)
     }
@@ -39,6 +42,9 @@ impl Tcb {
     /// The clock has reached [`Tcb::deadline`]. Does nothing when called early. [`Tcb::poll_transmit`] comes after.
     pub fn timeout(&mut self, now: Nanos, cfg: &Config, records: &mut Records) -> Arrival {
         let mut out = Arrival::default();
+        if self.has(Bits::RESTS) && self.next_stride() <= now {
+            self.clear(Bits::RESTS);
+        }
         if self.ack_at <= now {
             self.ack_at = Nanos::MAX;
             self.set(Bits::ACK_NOW);
@@ -139,7 +145,7 @@ impl Tcb {
     #[inline]
     pub(crate) fn persist_if_stuck(&mut self, now: Nanos, cfg: &Config) {
         let waiting = self.has(Bits::WANT) || self.unsent() > 0 || (self.has(Bits::FIN) && !self.fin_sent());
-        if waiting && self.flight() == 0 && self.rtx_at == Nanos::MAX {
+        if waiting && self.flight() == 0 && self.rtx_at == Nanos::MAX && !self.has(Bits::RESTS) {
             self.arm_persist(now + self.rto_now(cfg));
         }
     }

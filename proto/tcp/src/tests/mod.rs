@@ -5,6 +5,7 @@ mod endpoint;
 mod fuzz;
 mod handshake;
 mod loss;
+mod pacing;
 mod pair;
 mod path;
 mod rfc5961;

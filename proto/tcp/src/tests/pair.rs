@@ -246,6 +246,7 @@ fn config(rng: &mut Rng) -> Config {
         frto: rng.chance(70),
         dsack: rng.chance(70),
         nagle: rng.chance(20),
+        pacing: rng.chance(30),
         timestamps: rng.chance(60),
         wscale: [Some(3), Some(0), Some(14), None][rng.below(4) as usize],
         initial_window: 1 + rng.below(10) as u16,
@@ -265,7 +266,7 @@ fn run_seed(seed: u64) {
     let mut rng = Rng(seed);
     let (a, b) = (config(&mut rng), config(&mut rng));
     let wire = Wire {
-        delay: Nanos(10_000 + rng.below(2_000_000)),
+        delay: Nanos(10_000 + rng.below(6_000_000)),
         jitter: Nanos([0, 50_000, 3_000_000][rng.below(3) as usize]),
         loss: [0, 1, 5, 20][rng.below(4) as usize],
         duplicate: [0, 5][rng.below(2) as usize],
