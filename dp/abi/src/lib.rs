@@ -14,13 +14,27 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod command;
 mod event;
+mod group_list;
 mod handle;
+mod latency;
 mod option;
+mod page;
 mod syscall;
 
 pub use code::{Code, Dead};
+pub use command::{
+    Answer, Command, CoreInfo, Counters, Dump, Hello, LINE_MAX, MoveInfo, PROTOCOL_VERSION, Refusal, Reply,
+    door_directories,
+};
 pub use event::{Event, Peer, RxRef};
+pub use group_list::{GroupList, GroupListError};
 pub use handle::{Cookie, Handle};
+pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 pub use option::TcpOption;
+pub use page::{
+    CorePage, PAGE_CORES, PAGE_PERIOD, PAGE_STALE, PAGE_VERSION, PageError, PageHeader, PageReader, PageSched,
+    PageWords, PageWriter, page_words,
+};
 pub use syscall::{Syscall, TxRange};
