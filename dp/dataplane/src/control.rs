@@ -16,8 +16,8 @@ use crate::station::Crew;
 
 /// Moves whose times are kept.
 const LOG: usize = 1024;
-/// A core that does not take its step for so long is in application code: the step is taken in its stead.
-const STUCK: Nanos = Nanos::from_micros(500);
+/// A core that does not take its step for so long is in application code, or off its processor: the step is taken in its stead, if the lock is free.
+const STUCK: Nanos = Nanos::from_micros(100);
 /// A move that cannot begin is called off after this.
 const LIMIT: Nanos = Nanos::from_millis(200);
 /// How often the caller looks.
@@ -110,6 +110,48 @@ impl std::fmt::Display for MoveError {
 
 impl std::error::Error for MoveError {}
 
+/// What a controller is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// These groups are to go to that core ([`Controller::move_groups`]).
+    Move(GroupSet, CoreId),
+    /// [`Controller::park`].
+    Park(CoreId),
+    /// [`Controller::unpark`].
+    Unpark(CoreId),
+}
+
+/// A request that has begun. It is carried out to its end: dropped before, it leaves a move half done.
+pub struct Request<'a> {
+    /// The right to move.
+    log: MutexGuard<'a, VecDeque<Report>>,
+    parts: VecDeque<Part>,
+    under_way: Option<UnderWay>,
+    /// To be parked at the end.
+    parks: Option<CoreId>,
+    reports: Vec<Report>,
+}
+
+/// Groups that go from one core to another, in one move.
+#[derive(Clone, Copy)]
+struct Part {
+    groups: GroupSet,
+    from: CoreId,
+    to: CoreId,
+}
+
+/// The one that is being carried out.
+struct UnderWay {
+    part: Part,
+    begun: Nanos,
+    asked: Option<Nanos>,
+    /// Where it was seen last, and since when.
+    stage: Stage,
+    since: Nanos,
+    /// Frames that the new core had deferred before.
+    before: u64,
+}
+
 /// Moves flow groups and parks cores. Clones speak for the same dataplane; one of them at a time is heard.
 #[derive(Clone)]
 pub struct Controller {
@@ -181,6 +223,11 @@ impl Controller {
         (0..self.inner.shared.cores()).map(state).collect()
     }
 
+    /// Whether a core is parked.
+    pub fn is_parked(&self, core: CoreId) -> bool {
+        self.inner.crew.is_parked(core.index())
+    }
+
     /// The owner of each flow group.
     pub fn groups(&self) -> Vec<CoreId> {
         (0..FLOW_GROUPS as u16).map(|g| self.inner.shared.owner(FlowGroupId(g))).collect()
@@ -196,9 +243,7 @@ impl Controller {
     /// # Errors
     /// [`MoveError`]: nothing was moved, but by [`MoveError::TimedOut`] the groups of earlier cores may have been.
     pub fn move_groups(&self, groups: GroupSet, to: CoreId) -> Result<Vec<Report>, MoveError> {
-        let mut log = self.begin()?;
-        self.check(groups, to)?;
-        self.move_all(&mut log, groups, to)
+        self.carry_out(Wish::Move(groups, to))
     }
 
     /// Parks a core: its flow groups go to the other cores, the same number to each; it sleeps until it is unparked, but for frames that come to its
@@ -207,7 +252,79 @@ impl Controller {
     /// # Errors
     /// [`MoveError`]: it is not parked then, though it may have lost groups by [`MoveError::TimedOut`].
     pub fn park(&self, core: CoreId) -> Result<Vec<Report>, MoveError> {
-        let mut log = self.begin()?;
+        self.carry_out(Wish::Park(core))
+    }
+
+    /// Unparks a core and gives it its share of the flow groups, from those cores that have most.
+    ///
+    /// # Errors
+    /// [`MoveError`]: it is awake all the same, unless it was not parked.
+    pub fn unpark(&self, core: CoreId) -> Result<Vec<Report>, MoveError> {
+        self.carry_out(Wish::Unpark(core))
+    }
+
+    fn carry_out(&self, wish: Wish) -> Result<Vec<Report>, MoveError> {
+        let mut request = self.request(wish)?;
+        loop {
+            if let Some(end) = self.advance(&mut request, (self.inner.clock)()) {
+                return end;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Begins a request, for those who model time; nobody else is heard before it is dropped. [`Controller::advance`] carries it out.
+    ///
+    /// # Errors
+    /// [`MoveError`]: it makes no sense, and nothing has happened.
+    pub fn request(&self, wish: Wish) -> Result<Request<'_>, MoveError> {
+        let log = self.begin()?;
+        let mut parks = None;
+        let parts = match wish {
+            Wish::Move(groups, to) => {
+                self.check(groups, to)?;
+                self.parts(groups, to)
+            }
+            Wish::Park(core) => {
+                parks = Some(core);
+                self.leaving(core)?
+            }
+            Wish::Unpark(core) => self.coming(core)?,
+        };
+        Ok(Request { log, parts: parts.into(), under_way: None, parks, reports: Vec::new() })
+    }
+
+    /// Takes a request a step further, and a step of a move for a core that does not come for it. `None`: it is not over; call again soon.
+    pub fn advance(&self, request: &mut Request<'_>, now: Nanos) -> Option<Result<Vec<Report>, MoveError>> {
+        if request.under_way.is_none() {
+            let Some(part) = request.parts.pop_front() else {
+                if let Some(core) = request.parks {
+                    self.inner.crew.set_parked(core.index(), true);
+                }
+                return Some(Ok(std::mem::take(&mut request.reports)));
+            };
+            self.inner.shared.asks_to_move(true);
+            request.under_way =
+                Some(UnderWay { part, begun: now, asked: None, stage: Stage::Asked, since: now, before: 0 });
+        }
+        let end = self.advance_part(request.under_way.as_mut()?, now)?;
+        self.inner.shared.asks_to_move(false);
+        request.under_way = None;
+        match end {
+            Ok(report) => {
+                if request.log.len() == LOG {
+                    request.log.pop_front();
+                }
+                request.log.push_back(report);
+                request.reports.push(report);
+                None
+            }
+            Err(e) => Some(Err(e)),
+        }
+    }
+
+    /// The moves by which a core's groups leave it.
+    fn leaving(&self, core: CoreId) -> Result<Vec<Part>, MoveError> {
         let all = self.cores();
         let state = *all.get(core.index()).ok_or(MoveError::NoSuchCore(core))?;
         if state.parked {
@@ -225,20 +342,12 @@ impl Controller {
                 *n += 1;
             }
         }
-        let mut reports = Vec::new();
-        for (to, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
-            reports.extend(self.move_all(&mut log, share, CoreId(to as u16))?);
-        }
-        self.inner.crew.set_parked(core.index(), true);
-        Ok(reports)
+        let part = |(to, groups)| Part { groups, from: core, to: CoreId(to) };
+        Ok((0..).zip(shares).filter(|(_, share)| !share.is_empty()).map(part).collect())
     }
 
-    /// Unparks a core and gives it its share of the flow groups, from those cores that have most.
-    ///
-    /// # Errors
-    /// [`MoveError`]: it is awake all the same, unless it was not parked.
-    pub fn unpark(&self, core: CoreId) -> Result<Vec<Report>, MoveError> {
-        let mut log = self.begin()?;
+    /// Unparks a core; the moves by which it gets its share.
+    fn coming(&self, core: CoreId) -> Result<Vec<Part>, MoveError> {
         let all = self.cores();
         let state = *all.get(core.index()).ok_or(MoveError::NoSuchCore(core))?;
         if !state.parked {
@@ -254,7 +363,7 @@ impl Controller {
         {
             groups.insert(group);
         }
-        self.move_all(&mut log, groups, core)
+        Ok(self.parts(groups, core))
     }
 
     /// Waits for a move that is under way, and lets none begin any more.
@@ -287,74 +396,59 @@ impl Controller {
         there.map_or(Ok(()), |g| Err(MoveError::SameCore(g)))
     }
 
-    fn move_all(&self, log: &mut VecDeque<Report>, groups: GroupSet, to: CoreId) -> Result<Vec<Report>, MoveError> {
-        let mut reports = Vec::new();
-        for state in self.cores() {
-            let part: GroupSet = groups.iter().filter(|g| state.groups.contains(*g)).collect();
-            if part.is_empty() {
-                continue;
-            }
-            self.inner.shared.asks_to_move(true);
-            let moved = self.move_part(part, state.core, to);
-            self.inner.shared.asks_to_move(false);
-            let report = moved?;
-            if log.len() == LOG {
-                log.pop_front();
-            }
-            log.push_back(report);
-            reports.push(report);
-        }
-        Ok(reports)
+    /// Groups by the cores that have them.
+    fn parts(&self, groups: GroupSet, to: CoreId) -> Vec<Part> {
+        let of = |state: CoreState| Part {
+            groups: groups.iter().filter(|g| state.groups.contains(*g)).collect(),
+            from: state.core,
+            to,
+        };
+        self.cores().into_iter().map(of).filter(|part| !part.groups.is_empty()).collect()
     }
 
-    fn move_part(&self, groups: GroupSet, from: CoreId, to: CoreId) -> Result<Report, MoveError> {
-        let Inner { shared, mover, crew, clock, .. } = &*self.inner;
-        let begun = clock();
-        // Who has come a moment ago does not go on before older frames can no longer come.
-        while groups.iter().any(|g| shared.is_settling(g)) {
-            if clock() - begun > LIMIT {
-                return Err(MoveError::TimedOut(Some(Busy::Settling)));
-            }
-            std::thread::sleep(LOOK);
-        }
+    fn advance_part(&self, at: &mut UnderWay, now: Nanos) -> Option<Result<Report, MoveError>> {
+        let Inner { shared, mover, crew, .. } = &*self.inner;
+        let Part { groups, from, to } = at.part;
         let deferred = |of: &Metrics| of.deferred.get();
-        let before = deferred(shared.metrics(to));
-        let asked = clock();
-        mover.ask(groups, from, to, asked);
-        shared.wake(from);
-        let (mut stage, mut since) = (Stage::Asked, asked);
-        loop {
-            let now = clock();
-            let seen = mover.stage();
-            if seen == Stage::Done {
-                break;
+        let Some(asked) = at.asked else {
+            // Who has come a moment ago does not go on before older frames can no longer come.
+            if groups.iter().any(|g| shared.is_settling(g)) {
+                return (now - at.begun > LIMIT).then_some(Err(MoveError::TimedOut(Some(Busy::Settling))));
             }
-            if seen != stage {
-                (stage, since) = (seen, now);
-            } else if now - since > STUCK {
-                crew.step(now);
-            }
-            if now - asked > LIMIT
-                && let Some(busy) = mover.call_off()
-            {
-                return Err(MoveError::TimedOut(busy));
-            }
-            std::thread::sleep(LOOK);
+            at.before = deferred(shared.metrics(to));
+            (at.asked, at.since) = (Some(now), now);
+            mover.ask(groups, from, to, now);
+            shared.wake(from);
+            return None;
+        };
+        let seen = mover.stage();
+        if seen == Stage::Done {
+            let [given, passed, taken, done] =
+                [Stage::Given, Stage::Passed, Stage::Taken, Stage::Done].map(|stage| mover.time(stage));
+            let forwarded = mover.finish();
+            return Some(Ok(Report {
+                from,
+                to,
+                groups,
+                prepare: given - asked,
+                wait: passed - given,
+                rpc: taken - passed,
+                deferred: done - taken,
+                total: done - asked,
+                packets: deferred(shared.metrics(to)) - at.before,
+                forwarded,
+            }));
         }
-        let [given, passed, taken, done] =
-            [Stage::Given, Stage::Passed, Stage::Taken, Stage::Done].map(|stage| mover.time(stage));
-        let forwarded = mover.finish();
-        Ok(Report {
-            from,
-            to,
-            groups,
-            prepare: given - asked,
-            wait: passed - given,
-            rpc: taken - passed,
-            deferred: done - taken,
-            total: done - asked,
-            packets: deferred(shared.metrics(to)) - before,
-            forwarded,
-        })
+        if seen != at.stage {
+            (at.stage, at.since) = (seen, now);
+        } else if now - at.since > STUCK {
+            crew.step(now);
+        }
+        if now - asked > LIMIT
+            && let Some(busy) = mover.call_off()
+        {
+            return Some(Err(MoveError::TimedOut(busy)));
+        }
+        None
     }
 }

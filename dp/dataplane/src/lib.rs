@@ -9,6 +9,7 @@
 //! | `mover.rs` | flow groups change cores: the steps, and whose they are |
 //! | `control.rs` | the controller: asks for moves, parks and unparks cores, keeps the times |
 //! | `view.rs` | what the application sees of a batch, and how it answers |
+//! | `publish.rs` | what the cores have counted, as the metrics page tells it |
 //! | `runner.rs` | pinned threads around the turn; the idle policy |
 //!
 //! The turn takes `now` and does a bounded amount of work: the runner drives it with the clock, a simulator may drive it with
@@ -17,6 +18,7 @@
 
 mod control;
 mod mover;
+mod publish;
 mod runner;
 mod sched;
 mod station;
@@ -24,7 +26,8 @@ mod turn;
 mod view;
 mod zygos;
 
-pub use control::{Controller, CoreState, MoveError, Report, Steer};
+pub use control::{Controller, CoreState, MoveError, Report, Request, Steer, Wish};
+pub use publish::{Place, Publisher};
 pub use runner::{Dataplane, Idle, RunError, RunnerConfig};
 pub use sched::{Assist, Sched};
 pub use station::{Crew, Hold, Line};

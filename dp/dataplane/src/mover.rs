@@ -4,7 +4,7 @@
 //!   idle ──► asked ──► given ──────────► passed ──────► taken ──────────► done ──► idle
 //!    controller   old core   old or new      new core      new core          controller
 //!                 hand over  the NIC has     take over     the old ring was
-//!                 steer      sent the rest                 seen empty
+//!                 steer      sent the rest                 is past its end
 //! ```
 //!
 //! One move at a time. Each step is taken by the elastic thread whose it is, at the begin of a turn, under the lock of the stack that it touches; a step
@@ -64,7 +64,7 @@ pub(crate) struct Mover {
 
 struct Cargo {
     parcel: Parcel,
-    /// Of the old core's empty polls, when the table had been set.
+    /// Of the rounds of the old core's ring, when the table had been set.
     mark: Option<Mark>,
     refused: GroupSet,
 }
@@ -154,6 +154,12 @@ impl Mover {
 
     fn parties(&self) -> (usize, usize) {
         (self.from.load(Relaxed) as usize, self.to.load(Relaxed) as usize)
+    }
+
+    /// Whether a core takes part in a move that is under way.
+    pub(crate) fn involves(&self, core: usize) -> bool {
+        let (from, to) = self.parties();
+        !matches!(self.stage(), Stage::Idle | Stage::Done) && (core == from || core == to)
     }
 
     /// Whether a core is to do something for the move, and is not to sleep.
@@ -259,8 +265,8 @@ impl<Q: Queue> Crew<Q> {
         self.wake(to);
     }
 
-    /// The move is done when the old ring has been seen empty since the table was set, and no frame waits for that any more; at the end of the grace, at
-    /// which none does, for a ring that is full all the time.
+    /// The move is done when all that was in the old ring when the table was set has been taken, and no frame waits for that any more; at the end of the grace, at
+    /// which none does, for a ring at which nobody can look.
     fn round_off(&self, from: usize, to: usize, now: Nanos) {
         let Some(station) = self.stations.get(to) else { return };
         let Some(old) = self.stations.get(from) else { return };

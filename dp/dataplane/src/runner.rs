@@ -284,6 +284,7 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
             let turn = self.thread.turn(now, sys::clock::now, &mut self.app);
             let after = sys::clock::now();
             if turn.work > 0 {
+                self.thread.answered(after);
                 metrics.busy_ns.add((after - now).0);
                 metrics.turns_busy.inc();
                 last_work = after;
@@ -345,6 +346,7 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
         drop(stack);
         let stealable = self.thread.sched() != Sched::Ix && crew.has_work(own);
         let asked = crew.mover.concerns(own) || crew.stations[own].is_parked();
+        let mut rung = false;
         let nothing = quiet && !returned && !stealable && !asked && !self.thread.shared().has_inbox(core);
         if nothing && !self.stop.load(Ordering::SeqCst) {
             let bell = bed.bell.as_raw_fd();
@@ -355,17 +357,23 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
                 Sched::Zygos(_) => self.fds.iter().zip(&mut fds[1..]).for_each(|(fd, place)| *place = *fd),
             }
             let watched = if self.thread.sched() == Sched::Ix { 2 } else { (1 + self.fds.len()).min(fds.len()) };
+            metrics.sleep_since_ns.set(now.0);
             // Interrupted or not: the loop looks at everything again.
-            let _ = sys::wait::readable(&fds[..watched], deadline - now);
+            let ready = sys::wait::readable(&fds[..watched], deadline - now).unwrap_or(0);
+            rung = fds[..watched].iter().enumerate().any(|(i, fd)| *fd == bell && ready >> i & 1 == 1);
         }
         crew.get_up(own);
         bed.word.cancel();
-        bed.bell.take();
+        // A bell that rings as late as now ends the next sleep at once, and is taken then.
+        if rung {
+            bed.bell.take();
+        }
         if let Some(mut stack) = self.thread.stack() {
             stack.nic().after_sleep();
         }
         let after = sys::clock::now();
         metrics.sleep_ns.add((after - now).0);
+        metrics.sleep_since_ns.set(0);
         after
     }
 }
@@ -390,6 +398,7 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
             let bell = bed.bell.as_raw_fd();
             // A queue that can only be polled is looked at now and then.
             let deadline = if fd.is_some() { deadline } else { deadline.min(now + LOOK_ROUND) };
+            metrics.sleep_since_ns.set(now.0);
             let _ = sys::wait::readable(&[bell, fd.unwrap_or(bell)], deadline - now);
         }
         bed.word.cancel();
@@ -399,6 +408,7 @@ impl<Q: Queue + 'static, A: App> Loop<Q, A> {
         }
         let after = sys::clock::now();
         metrics.sleep_ns.add((after - now).0);
+        metrics.sleep_since_ns.set(0);
         after
     }
 }

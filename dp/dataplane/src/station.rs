@@ -201,8 +201,15 @@ impl<Q: Queue> Crew<Q> {
         } else if !reached || s.stack.is_held() {
             Nanos::MAX
         } else {
-            s.away_from().max(if s.has_something() { now } else { Nanos(s.deadline.load(Relaxed)) })
+            s.away_from().max(if s.has_something(assist) { now } else { Nanos(s.deadline.load(Relaxed)) })
         }
+    }
+
+    /// Whether a move is under way for which `core` turns again and again: it has a step to take, or its ring is looked at for it, or frames wait at it.
+    pub fn is_concerned(&self, core: usize) -> bool {
+        let Some(station) = self.stations.get(core) else { return false };
+        station.shared.is_moving()
+            && (self.mover.involves(core) || station.stack.try_lock().is_some_and(|s| s.waits_for().is_some()))
     }
 
     /// Whether work has come home to `core` and nobody is at its network layer, who would see it. If `core` is idle then, and has not been told, it is
@@ -306,12 +313,12 @@ impl<Q: Queue> Station<Q> {
         }
     }
 
-    /// Whether its ring has been seen empty since `mark`.
+    /// Whether all that was in its ring at `mark` has been taken.
     pub(crate) fn epoch_passed(&self, mark: sync::Mark) -> bool {
         self.shared.epoch(self.core).passed(mark)
     }
 
-    /// Where the count of its empty polls is.
+    /// Where the count of its ring's rounds is.
     pub(crate) fn epoch_mark(&self) -> sync::Mark {
         self.shared.epoch(self.core).mark()
     }
@@ -368,11 +375,11 @@ impl<Q: Queue> Station<Q> {
         }
     }
 
-    /// Whether its network layer has something to do and its home is not about to do it. A few loads, and the NIC's hint.
-    pub(crate) fn needs_help(&self, now: Nanos) -> bool {
+    /// Whether its network layer has something to do that `assist` can see to, and its home is not about to do it. A few loads, and the NIC's hint.
+    pub(crate) fn needs_help(&self, assist: Assist, now: Nanos) -> bool {
         self.away_from() <= now
             && !self.stack.is_held()
-            && (self.deadline.load(Relaxed) <= now.0 || self.has_something())
+            && (self.deadline.load(Relaxed) <= now.0 || self.has_something(assist))
     }
 
     /// From when on its home is taken to be away, unless it does something meanwhile.
@@ -384,15 +391,24 @@ impl<Q: Queue> Station<Q> {
         }
     }
 
-    /// Whether there is anything for its network layer: what came home, what others sent it, frames.
-    fn has_something(&self) -> bool {
-        self.shuffle.has_returns() || self.shared.has_inbox(self.core) || (self.hint)()
+    /// Whether there is anything for its network layer: what came home, what others sent it, frames. Messages are for who lends; an interrupt handler
+    /// leaves them, and is not to be called for them again and again.
+    fn has_something(&self, assist: Assist) -> bool {
+        let sent = match assist {
+            Assist::Lend => self.shared.has_inbox(self.core),
+            Assist::Ipi | Assist::None => self.shared.has_frames(self.core),
+        };
+        self.shuffle.has_returns() || sent || (self.hint)()
     }
 
     /// One bounded network pass on the home's behalf: remote syscalls, a frame, timers; what became ready is offered. Answers how many slips
     /// are new, `None` if somebody else is at it. Takes no locks but the StackLock, and allocates nothing, so an interrupt handler may.
     pub(crate) fn pass(&self, now: Nanos, mail: bool) -> Option<usize> {
         let mut stack = self.stack.try_lock()?;
+        // Of the interrupt handler they are its own.
+        if mail {
+            stack.metrics().lent.inc();
+        }
         stack.complete_returned(now, LEND);
         stack.receive(now, 1);
         if mail {

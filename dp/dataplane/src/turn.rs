@@ -68,6 +68,8 @@ pub struct Call {
 pub(crate) enum Origin {
     /// The own network layer, in IX mode.
     Ix,
+    /// The same; the application has run, and somebody else had the network layer then.
+    Again,
     /// The own network layer.
     Home(Slip),
     /// Another core's.
@@ -102,9 +104,13 @@ pub struct ElasticThread<Q: Queue> {
     pub(crate) arena: Pool,
     /// In IX mode; with the application while that runs.
     batch: Option<Work>,
+    /// What the application has done in IX mode while somebody else had the network layer.
+    undone: Option<Work>,
     pub(crate) bound: usize,
     pub(crate) pace: Pace,
     pub(crate) dice: Dice,
+    /// What the last turn gave to the application, and since when it had been ready.
+    served: (usize, Nanos),
 }
 
 impl<Q: Queue> ElasticThread<Q> {
@@ -134,9 +140,11 @@ impl<Q: Queue> ElasticThread<Q> {
             sched,
             arena: Pool::new(Room::Exchange, shared.config().pools.tx, TX_BUFFER)?,
             batch: Some(Box::new(Batch::new(bound))),
+            undone: None,
             bound,
             pace: Pace::unknown(),
             dice: Dice::new(own as u32 + 1),
+            served: (0, Nanos::ZERO),
             shared: shared.clone(),
         })
     }
@@ -186,7 +194,9 @@ impl<Q: Queue> ElasticThread<Q> {
         // A batch of its own: an application may open more connections now than it ever answers in a turn.
         let mut batch = Batch::new(START);
         app.start(&mut BatchView::new(&mut batch, &mut self.arena, now));
-        self.complete(now, &mut batch, app);
+        while !self.complete(now, &mut batch, app) {
+            std::hint::spin_loop();
+        }
         self.egress(now);
     }
 
@@ -215,6 +225,9 @@ impl<Q: Queue> ElasticThread<Q> {
 
     /// Runs the application on `call`. Nothing is locked meanwhile, and others see that we are away, until [`ElasticThread::resume`].
     pub fn run(&mut self, call: &mut Call, now: Nanos, app: &mut impl App) {
+        if matches!(call.origin, Origin::Again) {
+            return;
+        }
         self.crew.stations[self.own].enters(now);
         app.run(&mut BatchView::new(&mut call.work, &mut self.arena, now));
     }
@@ -228,9 +241,12 @@ impl<Q: Queue> ElasticThread<Q> {
             self.metrics().non_responsive.inc();
         }
         let Call { mut work, origin, turn } = call;
+        self.served = (work.len(), work.since());
         let deadline = match origin {
-            Origin::Ix => {
-                self.complete(now, &mut work, app);
+            Origin::Ix | Origin::Again => {
+                if !self.complete(now, &mut work, app) {
+                    return self.again(work, now);
+                }
                 self.batch = Some(work);
                 self.egress(now).min(app.wake_at())
             }
@@ -243,8 +259,33 @@ impl<Q: Queue> ElasticThread<Q> {
         Turn { deadline, ..turn }
     }
 
+    /// Somebody looks at the own ring for a move of flow groups, or was taken off its processor there. That is not waited for: it may be long, and a turn
+    /// does more than this.
+    #[cold]
+    fn again(&mut self, work: Work, now: Nanos) -> Turn {
+        self.metrics().lock_taken.inc();
+        // Nothing has left yet.
+        self.served.0 = 0;
+        self.undone = Some(work);
+        Turn { work: 0, deadline: now }
+    }
+
+    /// The last turn has ended, at `now`, and what it had to say has left: counts what its requests took.
+    #[inline]
+    pub fn answered(&mut self, now: Nanos) {
+        let (n, since) = std::mem::take(&mut self.served);
+        if n > 0 {
+            self.metrics().took(now - since, n as u64);
+        }
+    }
+
     /// In IX mode everything that became ready goes through the application in one batch.
     fn begin_ix(&mut self, now: Nanos, wake_at: Nanos) -> Step {
+        if let Some(work) = self.undone.take() {
+            // It is answered now.
+            let turn = Turn { work: work.len(), deadline: now };
+            return Step::Run(Call { work, origin: Origin::Again, turn });
+        }
         let mut work = self.stack().map_or(0, |mut s| s.ingest(now, self.bound).work);
         let dispatched = self.dispatch();
         if (dispatched > 0 || wake_at <= now)
@@ -269,23 +310,19 @@ impl<Q: Queue> ElasticThread<Q> {
         n
     }
 
-    /// Carries out a batch's syscalls and takes its connections back.
-    fn complete(&mut self, now: Nanos, batch: &mut Batch, app: &mut impl App) {
-        // At start, and in IX mode, nobody else takes the lock for longer than a pass.
-        loop {
-            let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else {
-                std::hint::spin_loop();
-                continue;
-            };
-            stack.complete(now, batch);
-            if batch.has_left() {
-                app.returned(batch);
-                return stack.send_after(batch);
-            }
-            break;
+    /// Carries out a batch's syscalls and takes its connections back. False: somebody else has the network layer.
+    fn complete(&mut self, now: Nanos, batch: &mut Batch, app: &mut impl App) -> bool {
+        let Some(mut stack) = self.crew.stations[self.own].stack.try_lock() else { return false };
+        stack.complete(now, batch);
+        if batch.has_left() {
+            app.returned(batch);
+            stack.send_after(batch);
+            return true;
         }
+        drop(stack);
         app.returned(batch);
         batch.clear();
+        true
     }
 
     /// Transmits. Returns the instant by which the thread must turn again; `now` itself when more is ready already.

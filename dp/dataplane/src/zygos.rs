@@ -130,7 +130,7 @@ impl<Q: Queue> ElasticThread<Q> {
         if loot.is_some() {
             return (0, loot);
         }
-        let needy = |(_, s): &(usize, &Station<Q>)| s.needs_help(now);
+        let needy = |(_, s): &(usize, &Station<Q>)| s.needs_help(assist, now);
         match assist {
             Assist::None => None,
             Assist::Ipi => {
@@ -156,8 +156,11 @@ impl<Q: Queue> ElasticThread<Q> {
     }
 
     /// Gives stolen work back to its home, which has to see to its syscalls.
-    pub(crate) fn bring_back(&mut self, victim: usize, slip: Slip, work: Work, now: Nanos, took: Nanos) {
+    pub(crate) fn bring_back(&mut self, victim: usize, slip: Slip, mut work: Work, now: Nanos, took: Nanos) {
         self.learn(work.len(), took);
+        self.metrics().stolen_conns.add(work.len() as u64);
+        self.metrics().helping_ns.add(took.0);
+        work.run_elsewhere(took);
         let lends = self.sched() == Sched::Zygos(Assist::Lend);
         let station = &self.crew.stations[victim];
         station.give_back(slip, work, now, lends);

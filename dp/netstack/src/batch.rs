@@ -6,6 +6,7 @@
 use abi::{Code, Cookie, Dead, Event, Handle, Peer, RxRef, Syscall, TxRange};
 use mem::{Mbuf, MbufQueue};
 use std::net::SocketAddr;
+use units::Nanos;
 use wire::Tuple;
 
 /// The syscalls that one connection's handlers can make in a batch, on average over the batch; more are refused.
@@ -143,6 +144,8 @@ pub struct Batch {
     pub(crate) returns: Vec<i64>,
     pub(crate) sg: Vec<Option<Mbuf>>,
     pub(crate) left: Left,
+    pub(crate) since: Nanos,
+    pub(crate) took: Nanos,
 }
 
 /// What could not be carried out where a batch came home, for its connections belong to another core now: by their places.
@@ -176,7 +179,21 @@ impl Batch {
                 entries: Vec::with_capacity(bound),
                 travelled: false,
             },
+            since: Nanos::ZERO,
+            took: Nanos::ZERO,
         }
+    }
+
+    /// When the first of it became ready: about the instant of the poll that received its request.
+    #[inline]
+    pub fn since(&self) -> Nanos {
+        self.since
+    }
+
+    /// Another core than its home has run it, and took so long.
+    #[inline]
+    pub fn run_elsewhere(&mut self, took: Nanos) {
+        self.took = took.max(Nanos(1));
     }
 
     /// Connections with news.
@@ -335,5 +352,6 @@ impl Batch {
         self.calls.clear();
         self.sg.clear();
         self.left.travelled = false;
+        self.took = Nanos::ZERO;
     }
 }

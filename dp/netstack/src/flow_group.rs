@@ -97,6 +97,8 @@ pub(crate) struct FlowGroup {
     free: u32,
     live: usize,
     limit: usize,
+    /// Connections that have not ended.
+    pub(crate) open: u64,
 }
 
 impl FlowGroup {
@@ -113,6 +115,7 @@ impl FlowGroup {
             free: NIL,
             live: 0,
             limit,
+            open: 0,
         }
     }
 

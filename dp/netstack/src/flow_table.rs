@@ -72,7 +72,7 @@ impl FlowTable {
     }
 
     /// The slot with this hash for which `is` holds. Expected O(1) at any filling.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = self.place(hash);
         loop {

@@ -10,6 +10,8 @@
 //!   NIC queue ─ tx.rs ◄─ output of dirty connections, timers.rs
 //! ```
 //!
+//! While SYNs flood, flood.rs looks at a burst first and answers them in short.
+//!
 //! Flow groups come from and go to other stacks: moves.rs, and trips.rs for the batches that were out meanwhile.
 //!
 //! A [`Stack`] is one value per core, reached only through its `StackGuard`; [`Shared`] is what all stacks read.
@@ -27,6 +29,8 @@ mod bucket;
 mod config;
 mod conn;
 mod drop_reason;
+mod early;
+mod flood;
 mod flow_group;
 mod flow_table;
 mod fragments;

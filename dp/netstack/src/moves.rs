@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   the old core                                   the new core
-//!   hand_over   everything out; owner word ──────► frames of its own ring:  early, until the old ring is known to hold none older
+//!   hand_over   everything out; owner word ──────► frames of its own ring:  early, until the old ring is past its end of now
 //!               frames that still come: forwarded ► frames that are forwarded: at once, or in limbo until the group is here
 //!                         parcel ────────────────► take_over   limbo, in order
-//!   empty polls are counted (sync::Epoch) ───────► early frames go on
+//!   rounds of the ring are counted (sync::Epoch) ► early frames go on
 //!                                                  20 ms later: settled, and the old core forwards what may still come
 //! ```
 //!
@@ -20,13 +20,14 @@ use std::collections::VecDeque;
 
 use abi::Handle;
 use nic::{Queue, RxFrame};
-use sync::Mark;
+use sync::{Count, Mark};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, GroupSet, Nanos};
 
 use crate::DropReason;
+use crate::early::Early;
 use crate::flow_group::{ConnId, FlowGroup};
 use crate::fragments::meeting_place;
-use crate::shared::{MAIL, SETTLING};
+use crate::shared::{MAIL, SETTLING, Shared};
 use crate::stack::Stack;
 use crate::timers::HALF;
 use crate::trips::Trip;
@@ -86,26 +87,37 @@ impl Parcel {
     }
 }
 
-/// A frame that came by the own ring while older ones may still be in another.
-struct Early {
+/// A frame that came by the own ring while older ones may still be in that of another core.
+struct Waiting {
     frame: RxFrame,
-    group: FlowGroupId,
     from: CoreId,
     mark: Mark,
-    passed: bool,
+}
+
+/// A round of the own ring: whoever waits for what it held when the round began.
+#[derive(Default)]
+struct Round {
+    under_way: bool,
+    /// Forwarded frames that were in the inbox then.
+    inbox: usize,
 }
 
 /// What a stack knows of groups that come and go. Looked at only while there are any.
 pub(crate) struct Moves {
-    /// Groups have gone: empty polls are counted until then.
+    /// Groups have gone: rounds are counted until then.
     watched: Nanos,
     /// Groups that have come here and are not settled.
     settling: GroupSet,
     until: Box<[Nanos; FLOW_GROUPS]>,
     /// For each of them: the core that it came from, and where that one's count was.
     marks: Box<[Option<(CoreId, Mark)>; FLOW_GROUPS]>,
-    early: VecDeque<Early>,
+    early: Early<Waiting>,
     early_most: usize,
+    /// Groups whose early frames go on as they are.
+    gives_way: GroupSet,
+    /// How many rounds each core had made when that was last looked at.
+    counts: Box<[Count]>,
+    round: Round,
     /// Frames that the last core forwarded before the group was here.
     limbo: VecDeque<RxFrame>,
     /// Frames for which there was no room where their group has gone.
@@ -117,25 +129,33 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
-    pub(crate) fn new(buffers: usize, cores: usize) -> Moves {
+    pub(crate) fn new(buffers: usize, shared: &Shared) -> Moves {
         Moves {
             watched: Nanos::ZERO,
             settling: GroupSet::NONE,
             until: Box::new([Nanos::ZERO; FLOW_GROUPS]),
             marks: Box::new([None; FLOW_GROUPS]),
-            early: VecDeque::with_capacity(buffers + EARLY_MORE),
+            early: Early::new(buffers + EARLY_MORE),
             early_most: buffers / EARLY_SHARE,
+            gives_way: GroupSet::NONE,
+            counts: (0..shared.cores() as u16).map(|core| shared.epoch(CoreId(core)).count()).collect(),
+            round: Round::default(),
             limbo: VecDeque::with_capacity(EARLY_MORE),
             stragglers: VecDeque::with_capacity(EARLY_MORE),
             mail: Vec::new(),
-            trips: VecDeque::with_capacity(cores),
+            trips: VecDeque::with_capacity(shared.cores()),
             passing: false,
         }
     }
 
+    /// Whether nothing older than an early frame can come any more, as far as the counts were looked at.
+    fn has_passed(&self, early: &Waiting) -> bool {
+        self.counts.get(early.from.index()).is_none_or(|count| count.is_past(early.mark))
+    }
+
     /// When the pass has to look again.
     pub(crate) fn next(&self, now: Nanos) -> Nanos {
-        if !self.early.is_empty() || !self.stragglers.is_empty() {
+        if self.early.len() > 0 || !self.stragglers.is_empty() {
             return now;
         }
         self.settling.iter().map(|g| self.until[g.index()]).min().unwrap_or(Nanos::MAX)
@@ -167,6 +187,7 @@ impl<Q: Queue> Stack<Q> {
         (parcel.from, parcel.now, parcel.cookies_until) = (self.core, now, self.cookies_until);
         for group in groups.iter() {
             if let Some(value) = self.groups.0.get_mut(group.index()).and_then(Option::take) {
+                self.metrics.conns_out.add(value.open);
                 parcel.groups.push((group, value));
                 self.shared.hand_over(group, self.core, to);
             }
@@ -209,6 +230,7 @@ impl<Q: Queue> Stack<Q> {
         let now = self.not_before(now.max(parcel.now));
         for (group, value) in parcel.groups.drain(..) {
             if let Some(place) = self.groups.0.get_mut(group.index()) {
+                self.metrics.conns_in.add(value.open);
                 *place = Some(value);
                 self.moves.settling.insert(group);
                 self.moves.until[group.index()] = now + GRACE;
@@ -260,22 +282,20 @@ impl<Q: Queue> Stack<Q> {
         }
         self.moving = true;
         self.metrics.deferred.inc();
-        let Moves { early, limbo, passing, early_most, .. } = &mut *self.moves;
-        let waiting = if *passing { limbo.len() } else { early.len() };
-        if waiting >= if *passing { limbo.capacity() } else { early.capacity() } {
-            return Err(DropReason::InboxFull);
-        }
+        let Moves { early, limbo, passing, early_most, gives_way, .. } = &mut *self.moves;
         if *passing {
+            if limbo.len() == limbo.capacity() {
+                return Err(DropReason::InboxFull);
+            }
             limbo.push_back(frame);
             return Ok(());
         }
-        if waiting >= *early_most {
-            early.iter_mut().for_each(|e| e.passed = true);
+        if early.len() >= *early_most {
+            *gives_way = early.groups();
         }
         let from = self.shared.came_from(group).unwrap_or(self.core);
         let mark = self.shared.epoch(from).mark();
-        early.push_back(Early { frame, group, from, mark, passed: false });
-        Ok(())
+        if early.push(group, Waiting { frame, from, mark }) { Ok(()) } else { Err(DropReason::InboxFull) }
     }
 
     /// A frame of a group that has gone: behind those that found no room there.
@@ -309,9 +329,9 @@ impl<Q: Queue> Stack<Q> {
         let shared = self.shared.clone();
         let inbox = shared.inbox(self.core);
         self.send_stragglers(now);
-        // Asked before the frames that the last cores forwarded are taken: so these are older than all that has passed by now.
-        for early in &mut self.moves.early {
-            early.passed |= shared.epoch(early.from).passed(early.mark);
+        // Read before the frames that the last cores forwarded are taken: so these are older than all that has passed by now.
+        for (core, count) in (0..).zip(&mut self.moves.counts) {
+            *count = shared.epoch(CoreId(core)).count();
         }
         let mut work = 0;
         for _ in 0..inbox.moved.len() {
@@ -321,32 +341,49 @@ impl<Q: Queue> Stack<Q> {
             work += 1;
         }
         work += self.early_pass(now);
-        inbox.epoch.begins();
+        if !self.moves.round.under_way {
+            inbox.epoch.begins();
+            self.link.nic.rx_mark();
+            self.moves.round = Round { under_way: true, inbox: inbox.frames.len() };
+        }
+        // A poll that began before the round did, or that found no buffer, has not seen the ring's end.
+        let most = budget.min(self.burst.capacity());
         let received = self.poll_ring(now, budget);
-        work += received + self.poll_inbox(now, budget);
-        // A poll that found no buffer has not seen the ring's end.
-        let emptied = received < budget && self.link.pools.mbufs.available() > 0;
-        if emptied && inbox.frames.is_empty() && self.moves.stragglers.is_empty() {
-            inbox.epoch.was_empty();
+        let emptied = received < most && self.link.pools.mbufs.available() > 0;
+        let forwarded = self.poll_inbox(now, budget);
+        work += received + forwarded;
+        let round = &mut self.moves.round;
+        round.inbox = round.inbox.saturating_sub(forwarded);
+        if (emptied || self.link.nic.rx_passed()) && round.inbox == 0 && self.moves.stragglers.is_empty() {
+            inbox.epoch.ends();
+            round.under_way = false;
         }
         self.settle_groups(now);
         self.timers_due = self.timers_due.min(self.moves.next(now));
         work
     }
 
-    /// Lets early frames go on that nothing older can follow any more. The others keep their order.
+    /// Lets early frames go on that nothing older can follow any more, each group's in their order.
     fn early_pass(&mut self, now: Nanos) -> usize {
         let mut n = 0;
-        for _ in 0..self.moves.early.len() {
-            let Some(early) = self.moves.early.pop_front() else { break };
-            let over =
-                self.moves.settling.contains(early.group) && self.moves.until[early.group.index()] + ORDER <= now;
-            if (early.passed || over) && self.groups.get(early.group).is_some() {
-                self.passes(early.frame, now);
-                n += 1;
-            } else {
-                self.moves.early.push_back(early);
+        for group in self.moves.early.groups().iter() {
+            if self.groups.get(group).is_none() {
+                continue;
             }
+            let moves = &*self.moves;
+            let over = moves.settling.contains(group) && moves.until[group.index()] + ORDER <= now
+                || moves.gives_way.contains(group);
+            while let Some(first) = self.moves.early.front(group) {
+                let passed = self.moves.has_passed(first);
+                if !passed && !over {
+                    break;
+                }
+                self.metrics.order_given_up.add(u64::from(!passed));
+                let Some(first) = self.moves.early.pop(group) else { break };
+                self.passes(first.frame, now);
+                n += 1;
+            }
+            self.moves.gives_way.remove(group);
         }
         n
     }
@@ -369,8 +406,8 @@ impl<Q: Queue> Stack<Q> {
     fn settle_groups(&mut self, now: Nanos) {
         for group in self.moves.settling.iter() {
             let over = self.moves.until[group.index()] + ORDER <= now;
-            let passed = self.moves.until[group.index()] <= now && self.old_ring_was_empty(group);
-            if (passed || over) && self.moves.early.iter().all(|e| e.group != group) {
+            let passed = self.moves.until[group.index()] <= now && self.old_ring_has_passed(group);
+            if (passed || over) && !self.moves.early.groups().contains(group) {
                 self.moves.settling.remove(group);
                 self.shared.settled(group);
             }
@@ -380,19 +417,36 @@ impl<Q: Queue> Stack<Q> {
         // What is forwarded from here on sets it again, by way of the doorbell.
         let expected = !self.shared.inbox(self.core).moved.is_empty();
         self.moving = !settling.is_empty() || *watched > now || waits > 0 || expected;
+        if !self.moving {
+            self.moves.round = Round::default();
+        }
     }
 
-    /// Whether the last core of a group has looked at its ring to its end since the group came.
-    fn old_ring_was_empty(&self, group: FlowGroupId) -> bool {
+    /// Whether the last core of a group has taken all that was in its ring when the group came.
+    fn old_ring_has_passed(&self, group: FlowGroupId) -> bool {
         self.moves.marks[group.index()].is_none_or(|(from, mark)| self.shared.epoch(from).passed(mark))
+    }
+
+    /// Whether frames that came for a group before now may still wait: in the ring of its last core, which is off its processor, or here behind those. What a
+    /// connection's timer takes for missing may be among them, so it waits as well, as RFC 6298 section 5 lets it: its times are the least.
+    #[cold]
+    pub(crate) fn awaits_older(&self, group: FlowGroupId, now: Nanos) -> bool {
+        self.moves.settling.contains(group)
+            && self.moves.until[group.index()] + ORDER > now
+            && (self.moves.early.groups().contains(group) || !self.old_ring_has_passed(group))
     }
 
     /// Whether frames, or the end of the grace, wait for another core to poll its ring: it may be away, and then somebody else should. Which core, if any.
     pub fn waits_for(&self) -> Option<CoreId> {
-        let early = self.moves.early.front().filter(|e| !e.passed).map(|e| e.from);
-        let late =
-            |group: &FlowGroupId| self.moves.until[group.index()] <= self.now && !self.old_ring_was_empty(*group);
-        early.or_else(|| self.moves.marks[self.moves.settling.iter().find(late)?.index()].map(|(from, _)| from))
+        let moves = &*self.moves;
+        let first = |group| moves.early.front(group).filter(|first| !moves.has_passed(first)).map(|first| first.from);
+        let late = |group: &FlowGroupId| moves.until[group.index()] <= self.now && !self.old_ring_has_passed(*group);
+        moves
+            .early
+            .groups()
+            .iter()
+            .find_map(first)
+            .or_else(|| moves.marks[moves.settling.iter().find(late)?.index()].map(|(from, _)| from))
     }
 
     /// Arms the timer of a connection or a half-open entry that has come here.

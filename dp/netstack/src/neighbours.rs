@@ -63,11 +63,17 @@ pub(crate) struct Resolution {
 pub(crate) struct Neighbours {
     slots: Box<[Slot]>,
     writer: Mutex<()>,
+    /// Answers taken so far.
+    answers: AtomicU32,
 }
 
 impl Neighbours {
     pub(crate) fn new() -> Neighbours {
-        Neighbours { slots: (0..SLOTS).map(|_| Slot::default()).collect(), writer: Mutex::new(()) }
+        Neighbours {
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+            writer: Mutex::new(()),
+            answers: AtomicU32::new(0),
+        }
     }
 
     /// What is known of `ip`. Reads only: no core's cache line is taken from another.
@@ -128,10 +134,17 @@ impl Neighbours {
         match slot.read() {
             Some(e) if e.asked != Nanos::ZERO && now - e.asked <= OPEN => {
                 slot.write(Entry { ip, mac: pack(mac), verified: now, asked: Nanos::ZERO });
+                self.answers.fetch_add(1, Ordering::Release);
                 true
             }
             _ => false,
         }
+    }
+
+    /// Changes with every answer: who waits for one looks again then, and not before.
+    #[inline]
+    pub(crate) fn answers(&self) -> u32 {
+        self.answers.load(Ordering::Acquire)
     }
 
     fn ways(&self, ip: Addr) -> impl Iterator<Item = &Slot> {

@@ -102,6 +102,7 @@ impl<Q: Queue> Stack<Q> {
                         return self.set_aside(frame, group, word);
                     }
                 }
+                self.metrics.frame_of(group);
                 if packet.protocol == ipv4::TCP {
                     self.tcp_arrives(frame, packet, &ends, group, now)
                 } else {

@@ -225,7 +225,7 @@ impl Shared {
         };
     }
 
-    /// The counts of a core's empty polls.
+    /// The rounds of a core's ring.
     pub fn epoch(&self, core: CoreId) -> &Epoch {
         &self.inbox(core).epoch
     }
@@ -285,8 +285,13 @@ impl Shared {
 
     /// Whether something waits in a core's inbox: to be asked before that core sleeps.
     pub fn has_inbox(&self, core: CoreId) -> bool {
+        self.has_frames(core) || self.inbox(core).mail_waits.load(Ordering::Acquire)
+    }
+
+    /// Whether frames wait there.
+    pub fn has_frames(&self, core: CoreId) -> bool {
         let inbox = self.inbox(core);
-        !inbox.frames.is_empty() || inbox.mail_waits.load(Ordering::Acquire) || !inbox.moved.is_empty()
+        !inbox.frames.is_empty() || !inbox.moved.is_empty()
     }
 
     pub(crate) fn inbox(&self, core: CoreId) -> &Inbox {

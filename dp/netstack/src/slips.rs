@@ -88,6 +88,8 @@ impl<Q: Queue> Stack<Q> {
         while work.len() < max
             && let Take::One(narrow, mut offered) = self.slips.shuffle.take()
         {
+            let since = offered.since;
+            work.since = if work.is_empty() { since } else { work.since.min(since) };
             self.absorb(&mut work, &mut offered);
             self.slips.shuffle.put(narrow, offered);
             self.slips.narrow.push(narrow);
@@ -139,6 +141,10 @@ impl<Q: Queue> Stack<Q> {
 
     /// Carries out a batch that the home itself has run.
     pub fn finish(&mut self, now: Nanos, slip: Slip, mut work: Work) {
+        if work.took > Nanos::ZERO {
+            self.metrics.stolen.inc();
+            self.metrics.helped_ns.add(std::mem::take(&mut work.took).0);
+        }
         if !work.left.travelled {
             self.complete(now, &mut work);
             if work.has_left() {

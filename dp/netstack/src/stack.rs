@@ -39,6 +39,32 @@ pub struct Progress {
     pub work: usize,
 }
 
+/// How long connections wait in the ready queue: of all that are in it one is watched, the last at some time.
+#[derive(Clone, Copy, Default, Debug)]
+struct Wait {
+    /// How many are before it, itself included; 0: none is watched.
+    ahead: usize,
+    since: Nanos,
+    /// What the last one waited; nothing, if the queue has been empty since.
+    last: Nanos,
+}
+
+impl Wait {
+    /// So many were taken, and so many are left.
+    #[inline]
+    fn taken(&mut self, n: usize, left: usize, now: Nanos) {
+        if left == 0 {
+            *self = Wait::default();
+        } else if self.ahead > n {
+            // Groups that have gone have taken theirs along.
+            self.ahead = (self.ahead - n).min(left);
+        } else {
+            let last = if self.ahead > 0 { now - self.since } else { self.last };
+            *self = Wait { ahead: left, since: now, last };
+        }
+    }
+}
+
 /// The network layer of one core. Reached only through its guard; everything that a pass touches is here.
 pub struct Stack<Q> {
     pub(crate) core: CoreId,
@@ -57,8 +83,10 @@ pub struct Stack<Q> {
     pub(crate) ready: VecDeque<ConnId>,
     /// Connections that may have something to transmit, each once.
     pub(crate) dirty: VecDeque<ConnId>,
-    burst: Vec<RxFrame>,
+    pub(crate) burst: Vec<RxFrame>,
     pub(crate) datagrams: VecDeque<Datagram>,
+    /// How long the ready queue lasts: one connection in it is watched until it is dispatched.
+    wait: Wait,
     /// Where there are connections and datagrams, and room for one: which it was last.
     datagrams_first: bool,
     pub(crate) mail: VecDeque<(Handle, u64)>,
@@ -81,6 +109,8 @@ pub struct Stack<Q> {
     pub(crate) resets: Bucket,
     /// Until when an ACK to a listening port may carry a cookie of ours.
     pub(crate) cookies_until: Nanos,
+    /// Until when SYNs are expected to want one.
+    pub(crate) flood_until: Nanos,
     /// The latest instant that anybody brought along.
     pub(crate) now: Nanos,
 }
@@ -121,11 +151,12 @@ impl<Q: Queue> Stack<Q> {
             dirty: VecDeque::with_capacity(shared.depot.capacity()),
             burst: Vec::with_capacity(c.batch.max(1)),
             datagrams: VecDeque::with_capacity(DATAGRAMS),
+            wait: Wait::default(),
             datagrams_first: true,
             mail: VecDeque::with_capacity(MAIL),
             refused: Vec::new(),
             moving: false,
-            moves: Box::new(Moves::new(c.pools.rx as usize, shared.cores())),
+            moves: Box::new(Moves::new(c.pools.rx as usize, &shared)),
             slips,
             records: tcp::Records::new(c.records),
             mail_swap: Vec::with_capacity(MAIL),
@@ -135,6 +166,7 @@ impl<Q: Queue> Stack<Q> {
             icmp_errors: Bucket::of_icmp_errors(),
             resets: Bucket::of_resets(),
             cookies_until: Nanos::ZERO,
+            flood_until: Nanos::ZERO,
             now: Nanos::ZERO,
             small,
             metrics: shared.metrics(core).clone(),
@@ -182,13 +214,30 @@ impl<Q: Queue> Stack<Q> {
         let mut burst = std::mem::take(&mut self.burst);
         let budget = budget.min(burst.capacity());
         let received = self.link.nic.rx_burst(&mut self.link.pools, budget, &mut burst);
-        self.metrics.rx_frames.add(received as u64);
+        if received > 0 {
+            self.metrics.rx_frames.add(received as u64);
+            self.metrics.rx_polls.inc();
+        }
+        if received == burst.capacity() {
+            self.ring_is_full();
+        }
         self.look_ahead(&mut burst);
-        for frame in burst.drain(..) {
-            self.frame_arrives(frame, now);
+        if now < self.flood_until && !self.moving {
+            self.flooded(&mut burst, now);
+        } else {
+            for frame in burst.drain(..) {
+                self.frame_arrives(frame, now);
+            }
         }
         self.burst = burst;
         received
+    }
+
+    /// A poll took all that it may: how much is behind it says how far the core is.
+    #[cold]
+    fn ring_is_full(&mut self) {
+        self.metrics.ring_full.inc();
+        self.metrics.rx_behind.add(self.link.nic.rx_waiting() as u64);
     }
 
     /// At most `budget` frames that others forwarded.
@@ -242,6 +291,9 @@ impl<Q: Queue> Stack<Q> {
     /// Moves at most `max` ready connections, and datagrams, into the batch; marks the connections busy.
     pub fn dispatch(&mut self, max: usize, batch: &mut Batch) -> usize {
         let before = batch.len();
+        if before == 0 {
+            batch.since = self.now - self.wait.last;
+        }
         // A batch that is to have less than it holds is for long handlers, and one of one is to be stolen: its connections and datagrams count
         // alike, so that none waits behind more than its share. Where both wait, they take turns at being first.
         let bound = batch.datagrams.capacity();
@@ -252,8 +304,10 @@ impl<Q: Queue> Stack<Q> {
         } else {
             max
         };
+        let mut taken = 0;
         for _ in 0..connections.min(batch.entries.capacity() - batch.entries.len()) {
             let Some(id) = self.ready.pop_front() else { break };
+            taken += 1;
             let place = batch.entries.len() as u16;
             let Some(conn) = self.groups.conn_mut(id) else { continue };
             let _ = conn.phase.step(Step::Batched);
@@ -284,6 +338,7 @@ impl<Q: Queue> Stack<Q> {
             }
             batch.entries.push(entry);
         }
+        self.wait.taken(taken, self.ready.len(), self.now);
         if !self.mail.is_empty() && batch.entries.iter().any(|e| e.pending.contains(Pending::MESSAGE)) {
             self.deliver_mail(batch);
         }
@@ -360,7 +415,7 @@ impl<Q: Queue> Stack<Q> {
             return now;
         }
         // Frames that wait for an address are looked at now and then.
-        let parked = if self.link.has_parked() { now + Nanos::from_millis(2) } else { Nanos::MAX };
+        let parked = if self.link.has_parked() { now + crate::tx::LOOK_EVERY } else { Nanos::MAX };
         self.timers_due.min(parked)
     }
 
@@ -419,5 +474,22 @@ impl<Q: Queue> Stack<Q> {
     /// Bytes of tables and connections.
     pub fn table_bytes(&self) -> usize {
         self.groups.iter().map(|g| g.bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_in_the_ready_queue_is_that_of_one_that_is_watched() {
+        let mut wait = Wait::default();
+        // Ten a microsecond are taken of a queue of a hundred: each waits for ten.
+        for us in 0..50 {
+            wait.taken(10, 100, Nanos::from_micros(us));
+            assert!(us < 11 || wait.last == Nanos::from_micros(10), "{us}: {wait:?}");
+        }
+        wait.taken(100, 0, Nanos::from_micros(51));
+        assert_eq!(wait.last, Nanos::ZERO);
     }
 }

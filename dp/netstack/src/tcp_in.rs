@@ -19,12 +19,16 @@ use crate::rx::Packet;
 use crate::stack::Stack;
 
 /// How long cookies are looked for in ACKs after the last one was made: as long as they are valid, three slots of 64 s.
-const COOKIE_LIFE: Nanos = Nanos::from_secs(192);
+pub(crate) const COOKIE_LIFE: Nanos = Nanos::from_secs(192);
 /// Buffers that one connection may hold out of order: a window of 256 KiB in segments of 1 KiB. A peer that sends single bytes would pin a
 /// buffer with each, and have us walk past all of them to file the next.
 const HELD_MAX: usize = 256;
 /// When buffers are short, a connection that holds some may hold one in so many of those that are free.
 const SHARE: usize = 64;
+/// One that holds none may have a request of so many.
+const SMALL: usize = 4;
+/// So many are nobody's to hold: without any, not even the acknowledgements would be received that free others.
+const LAST: usize = 16;
 
 impl From<tcp::DropReason> for DropReason {
     fn from(why: tcp::DropReason) -> DropReason {
@@ -107,7 +111,7 @@ impl<Q: Queue> Stack<Q> {
         let short = free < self.link.pools.mbufs.count() / 8;
         let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
-        if short && seg.len > 0 && !may_hold_more(conn, free) {
+        if short && seg.len > 0 && !may_hold_more(conn, payload.len(), free) {
             return Err(DropReason::NoMbuf);
         }
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
@@ -176,6 +180,9 @@ impl<Q: Queue> Stack<Q> {
         let Some(conn) = groups.conn_mut(id) else { return };
         let Some(tcb) = conn.tcb.as_mut() else { return };
         let from = tcb.rcv_nxt();
+        if tcb.timers().any(|(timer, at)| at <= now && matches!(timer, tcp::Timer::Retransmit | tcp::Timer::Probe)) {
+            self.metrics.tcp_timeouts.inc();
+        }
         let arrival = tcb.timeout(now, shared.tcp(&conn.ends), records);
         if let Some(mtu) = tcb.black_hole().then(|| narrower(conn)).flatten() {
             self.metrics.path_mtu_lowered.inc();
@@ -211,6 +218,7 @@ impl<Q: Queue> Stack<Q> {
         let news = if conn.owner == Owner::Connecting { Pending::CONNECTED | Pending::DEAD } else { Pending::DEAD };
         let forgotten = conn.owner == Owner::Gone && conn.phase == Phase::Idle;
         g.unlist_conn(id.slot());
+        g.open = g.open.saturating_sub(1);
         if forgotten {
             g.free_conn(id.slot());
         }
@@ -295,6 +303,7 @@ impl<Q: Queue> Stack<Q> {
             slot = self.groups.get_mut(group)?.insert_conn(hash, ends);
         }
         let (slot, g) = (slot?, self.groups.get_mut(group)?);
+        g.open += 1;
         let conn = g.conn_mut(slot)?;
         conn.tcb = Some(tcb);
         conn.owner = owner;
@@ -347,14 +356,13 @@ impl<Q: Queue> Stack<Q> {
         seg: &Segment,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let Stack { groups, shared, link, cookies_until, metrics, .. } = self;
+        let Stack { groups, shared, link, .. } = self;
         let Some(g) = groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let (tuple, cfg) = (shared.addresses.tuple(ends), shared.tcp(ends));
         if !g.halves.has_room() {
-            *cookies_until = now + COOKIE_LIFE;
             let syn_ack = shared.cookies.make(now, cfg, &tuple, seg);
             link.tcp(now, ends, &syn_ack, &MbufQueue::new());
-            metrics.syn_cookies_out.inc();
+            self.cookie_made(now);
             return Ok(());
         }
         let (isn, offset) = (shared.isn.isn(now, &tuple), shared.isn.ts_offset(&tuple));
@@ -384,12 +392,13 @@ fn narrower(conn: &Conn) -> Option<u16> {
     (conn.tcb.as_ref()?.mss() > fits).then_some(wire::ipv6::MIN_MTU)
 }
 
-/// Whether a connection may pin one more receive buffer when only `free` are left. While the application has its buffers it is not known how
-/// many come back: then it may not.
+/// Whether a connection may pin `more` receive buffers when only `free` are left: a super-frame is as many as it fills. While the application has its buffers it is not known
+/// how many come back: then it may not.
 #[cold]
-fn may_hold_more(conn: &Conn, free: usize) -> bool {
+fn may_hold_more(conn: &Conn, more: usize, free: usize) -> bool {
     let held = conn.rx.len() + conn.out_of_order.len();
-    conn.phase != Phase::Busy && (held == 0 || held < free / SHARE)
+    let first = held == 0 && more <= SMALL && free > LAST;
+    conn.phase != Phase::Busy && (first || held + more <= free / SHARE)
 }
 
 /// Frees `n` acknowledged bytes from the head of a send queue.

@@ -11,6 +11,8 @@ use crate::stack::Stack;
 
 /// Timers worked off in one pass.
 pub(crate) const TIMERS: usize = 128;
+/// When a deadline is looked at again that waits for frames.
+const LATER: Nanos = Nanos::from_millis(1);
 /// Marks tokens of half-open entries; handles leave this bit free, for there are only 128 groups.
 pub(crate) const HALF: u64 = 1 << 63;
 
@@ -99,11 +101,24 @@ impl<Q: Queue> Stack<Q> {
         if app_due {
             self.tell(id, Pending::TIMER);
         }
+        if engine_due && self.moving && self.awaits_older(id.group(), now) {
+            return self.arm_at(id, now + LATER);
+        }
         if engine_due {
             self.engine_timeout(id, now);
         }
         // Transmits what the timeout asks for, and arms again.
         self.mark_dirty(id);
+    }
+
+    /// Arms a connection's timer, which is not armed, for an instant that is not its deadline.
+    #[cold]
+    fn arm_at(&mut self, id: ConnId, at: Nanos) {
+        let Stack { groups, wheel, timers_due, .. } = self;
+        let Some(conn) = groups.conn_mut(id) else { return };
+        let token = Handle::new(id.group(), id.slot(), conn.generation).to_bits();
+        conn.timer = wheel.arm(at, token).map(|timer| (timer, at));
+        *timers_due = (*timers_due).min(at);
     }
 
     fn half_timer(&mut self, bits: u64, now: Nanos) {

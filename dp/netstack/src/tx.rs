@@ -34,6 +34,8 @@ const PARKED: usize = 256;
 /// Of the receive buffers, one in so many may hold a frame that waits for room in the NIC: else answers to a flood would take what is
 /// received into.
 const BACKLOG_SHARE: usize = 8;
+/// How often they are looked at if no neighbour answers.
+pub(crate) const LOOK_EVERY: Nanos = Nanos::from_millis(2);
 /// How long they wait.
 const PARK_FOR: Nanos = Nanos::from_secs(3);
 
@@ -54,6 +56,8 @@ pub(crate) struct Link<Q> {
     /// Frames that the NIC had no room for, in order.
     backlog: MbufQueue,
     parked: Vec<Parked>,
+    /// How many neighbours had answered when those were last looked at, and when that was.
+    looked: (u32, Nanos),
     /// Where something went last, when, and its next hop's hardware address.
     resolved: (Addr, Nanos, Mac),
     /// Where payloads of too many pieces are copied together, and packets are made that are not TCP's.
@@ -62,7 +66,7 @@ pub(crate) struct Link<Q> {
     pub(crate) paths: PathMtus,
     core: CoreId,
     /// The identification of IPv4 packets, and of packets that are cut.
-    ident: u32,
+    pub(crate) ident: u32,
     tso: bool,
     tx_csum: bool,
 }
@@ -77,6 +81,7 @@ impl<Q: Queue> Link<Q> {
             shared,
             backlog: MbufQueue::new(),
             parked: Vec::with_capacity(PARKED),
+            looked: (0, Nanos::ZERO),
             resolved: (Addr::UNSPECIFIED, Nanos::MAX, Mac::ZERO),
             joined: vec![0; PACKET].into_boxed_slice(),
             paths: PathMtus::new(),
@@ -169,6 +174,39 @@ impl<Q: Queue> Link<Q> {
         match mac {
             Some(_) => transmit(&mut self.nic, &mut self.pools, &mut self.backlog, &self.metrics, &frame),
             None => park(&mut self.parked, &mut self.pools, &self.metrics, remote, &frame, now),
+        }
+    }
+
+    /// Sends a segment without payload over IPv4, or loses it.
+    pub(crate) fn answer(&mut self, tuple: &Tuple, e: &Emit, mac: Mac) {
+        let Tuple { local, remote, local_port, remote_port } = *tuple;
+        let mut head = [0u8; HEAD];
+        let tcp_len = wire::tcp::Header {
+            src_port: local_port,
+            dst_port: remote_port,
+            seq: e.seq,
+            ack: e.ack,
+            flags: e.flags,
+            window: e.wnd,
+            urgent: 0,
+            options: e.opts,
+            header_len: 0,
+        }
+        .emit(&mut head[TRANSPORT_AT..]);
+        let start = self.ip_header(&mut head, true, &local, &remote, ipv4::TCP, tcp_len as u16, mac);
+        let segment = &mut head[TRANSPORT_AT..TRANSPORT_AT + tcp_len];
+        let sum = Sum::pseudo_v4(local.low_v4(), remote.low_v4(), ipv4::TCP, tcp_len as u32).with(segment);
+        segment[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&sum.finish().to_be_bytes());
+        self.send_or_lose(&head[start..TRANSPORT_AT + tcp_len]);
+    }
+
+    /// Sends a frame. One that the NIC has no room for is lost: it is not worth a buffer, since whoever asked for it asks again.
+    #[inline]
+    pub(crate) fn send_or_lose(&mut self, frame: &[u8]) {
+        let frame = TxFrame { head: frame, payload: &[], csum: None, gso: None };
+        match self.backlog.is_empty() && self.nic.tx(&frame).is_ok() {
+            true => self.metrics.tx_frames.inc(),
+            false => self.metrics.tx_lost.inc(),
         }
     }
 
@@ -311,8 +349,15 @@ impl<Q: Queue> Link<Q> {
         self.nic.flush();
     }
 
+    /// Sends what waited for an address that is known now. There may be many that wait in vain: they are looked at when somebody has answered,
+    /// and now and then for their time's sake.
     #[cold]
     fn unpark(&mut self, now: Nanos) {
+        let answers = self.shared.neighbours.answers();
+        if answers == self.looked.0 && now < self.looked.1 + LOOK_EVERY {
+            return;
+        }
+        self.looked = (answers, now);
         for i in (0..self.parked.len()).rev() {
             let Parked { dst, since, .. } = self.parked[i];
             if let Some(mac) = self.resolve(&dst, now) {
@@ -330,7 +375,7 @@ impl<Q: Queue> Link<Q> {
 
     /// The hardware address of the next hop to `dst`. Remembered while `now` stands still: a turn asks the table once.
     #[inline(always)]
-    fn resolve(&mut self, dst: &Addr, now: Nanos) -> Option<Mac> {
+    pub(crate) fn resolve(&mut self, dst: &Addr, now: Nanos) -> Option<Mac> {
         match &self.resolved {
             (last, at, mac) if last == dst && *at == now => Some(*mac),
             _ => self.look_up(dst, now),

@@ -5,7 +5,7 @@ use abi::Dead;
 use netstack::{DropReason, StackConfig};
 use units::Nanos;
 use wire::Seq;
-use wire::tcp::{Flags, Options};
+use wire::tcp::{Flags, Options, Timestamps};
 
 mod world;
 use world::{CLOSES, Client, DEAF, ECHO, FAREWELL, SOURCE, Say, Sent, WHOLE, WHOLES, World, mss, peer};
@@ -77,6 +77,37 @@ fn a_flood_of_syns_takes_a_groups_entries_and_nothing_else() {
     // The group's share of the entries: 1024 / 128.
     assert_eq!(10_000 + 10 - cookies, 8, "half-open entries");
     assert_eq!(w.stack.metrics().syn_cookies_in.get(), 10);
+    assert_eq!(level(&w), before);
+}
+
+/// Cookies are made in two ways, a short one for SYNs without timestamps: each kind of client can redeem what it got.
+#[test]
+fn clients_with_any_options_are_let_in_while_syns_flood() {
+    let mut w = World::new(|c| StackConfig { backlog: 1024, ..c });
+    let mut seen = witness(&mut w);
+    let before = level(&w);
+    let syn = |n: u32| Say::new(peer(n % 8), 1024 + (n / 8) as u16, ECHO, SYN).at(Seq(noise(n)), Seq(0));
+    let stamps = Options { timestamps: Some(Timestamps { val: 7, ecr: 0 }), ..mss(1400) };
+    let all = Options { wscale: Some(7), sack_permitted: true, ..stamps };
+    let ecn = Flags(SYN.0 | Flags::ECE.0 | Flags::CWR.0);
+    let kinds = [
+        (SYN, Options::NONE),
+        (SYN, mss(1460)),
+        (SYN, mss(0)),
+        (SYN, stamps),
+        (SYN, all),
+        (ecn, mss(1460)),
+        (ecn, all),
+    ];
+    for (part, (flags, options)) in kinds.into_iter().enumerate() {
+        let part = part as u32;
+        meanwhile(&mut w, &mut seen, (1000 * part..1000 * (part + 1)).map(syn));
+        let said = Say { options, ..Say::new(peer(9), 60_000 + part as u16, ECHO, flags) };
+        let (mut late, _) = w.open_with(said).expect("a client is let in");
+        w.echoes(&mut late, b"at last");
+        w.tell(&late.say(RST));
+    }
+    assert_eq!(w.stack.metrics().syn_cookies_in.get(), kinds.len() as u64);
     assert_eq!(level(&w), before);
 }
 

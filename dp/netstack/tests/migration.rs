@@ -233,6 +233,58 @@ fn a_frame_of_the_new_ring_waits_for_those_of_the_old_one() {
     assert_eq!(w.shared.metrics(CoreId(1)).deferred.get(), 1);
 }
 
+/// What counts is what was in the old ring, not whether it ever runs empty: others' frames come faster than that core takes them.
+#[test]
+fn a_ring_that_never_runs_empty_holds_nobody_up() {
+    let mut w = Cores::new(2);
+    let (mut client, busy) = (w.open(4, ECHO), w.open(6, ECHO));
+    let filler = busy.ack(65535);
+    (0..100).for_each(|_| w.give(0, &filler));
+    let first = client.say(Flags::ACK | Flags::PSH).with(b"first, ");
+    client.snd += 7;
+    w.steer(&first);
+    w.go(set(&[4]), 0, 1);
+    let second = client.say(Flags::ACK | Flags::PSH).with(b"second");
+    client.snd += 6;
+    w.steer(&second);
+    for _ in 0..12 {
+        (0..70).for_each(|_| w.give(0, &filler));
+        w.turn(0);
+        w.turn(1);
+        assert!(!w.cores[0].stack.nic().to_stack.is_empty());
+    }
+    let text: Vec<u8> = heard(&client, &w.sent).flat_map(|(_, s)| s.payload.clone()).collect();
+    assert_eq!(String::from_utf8_lossy(&text), "first, second");
+    assert!(w.sent.iter().all(|(_, s)| s.header.options.sacks.is_empty()), "nothing came out of order");
+    assert_eq!(w.shared.total(|m| m.order_given_up.get()), 0);
+}
+
+/// Whoever looks at a ring for another may ask for more frames than a burst has room for.
+#[test]
+fn a_burst_that_is_smaller_than_what_was_asked_for_is_no_empty_ring() {
+    let mut w = Cores::new(2);
+    let (mut client, busy) = (w.open(4, ECHO), w.open(6, ECHO));
+    let filler = busy.ack(65535);
+    (0..500).for_each(|_| w.give(0, &filler));
+    let first = client.say(Flags::ACK | Flags::PSH).with(b"first, ");
+    client.snd += 7;
+    w.steer(&first);
+    w.go(set(&[4]), 0, 1);
+    let second = client.say(Flags::ACK | Flags::PSH).with(b"second");
+    client.snd += 6;
+    w.steer(&second);
+    w.turn(1);
+    for _ in 0..4 {
+        w.cores[0].stack.receive(w.now, 1000);
+        w.turn(1);
+        assert!(w.sent.is_empty(), "the second waits");
+    }
+    let sent = w.rest();
+    let text: Vec<u8> = heard(&client, &sent).flat_map(|(_, s)| s.payload.clone()).collect();
+    assert_eq!(String::from_utf8_lossy(&text), "first, second");
+    assert!(sent.iter().all(|(_, s)| s.header.options.sacks.is_empty()), "nothing came out of order");
+}
+
 /// Frames that come before the group does wait for it, in their order.
 #[test]
 fn frames_that_come_before_their_group_wait_for_it() {
@@ -275,6 +327,27 @@ fn when_the_old_core_is_away_for_long_order_gives_way() {
     let sent = w.rest();
     let text: Vec<u8> = heard(&client, &sent).flat_map(|(_, s)| s.payload.clone()).collect();
     assert_eq!(String::from_utf8_lossy(&text), "first, second", "TCP puts it in order");
+}
+
+/// An acknowledgement lies in the ring of the old core, which is off its processor, while the retransmission timer that has moved runs out on the new one.
+#[test]
+fn nothing_is_sent_again_while_its_acknowledgement_may_lie_in_the_old_ring() {
+    let mut w = Cores::new(2);
+    // Its data is not acknowledged yet.
+    let client = w.open(4, SOURCE);
+    let ack = client.ack(65535);
+    w.give(0, &ack);
+    w.go(set(&[4]), 0, 1);
+    // Longer than the smallest timeout, shorter than order is kept.
+    w.now += Nanos::from_millis(70);
+    for _ in 0..5 {
+        w.turn(1);
+        w.now += Nanos::from_millis(1);
+    }
+    assert!(w.sent.is_empty(), "{:?}", w.sent);
+    let sent = w.rest();
+    assert_eq!(heard(&client, &sent).count(), 0, "it is acknowledged, and there is no more: {sent:?}");
+    assert_eq!(w.shared.total(|m| m.tcp_timeouts.get()), 0);
 }
 
 #[test]
