@@ -80,6 +80,7 @@ fn patterns() -> [(&'static str, Vec<f64>); 3] {
     [("slope", slope), ("step", step), ("sine+noise", (0..120).map(wave).collect())]
 }
 
+/// With cores that do not get in each other's way, and patterns without rest. `sim/energy` has both, and is held to two points there.
 #[test]
 fn the_extremes_are_those_of_table_2_4_within_two_watts() {
     let m = thesis();
