@@ -1,7 +1,13 @@
-//! What is going to happen, in order: a heap. (A knockout tree with a place per core and kind was tried, and took a tenth more instructions.)
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! What is going to happen, in order.
+//!
+//! ```text
+//!   core 0   | over | due | needs | interrupt | handler over | stall | round | control |   -> first
+//!   core 1   | ...                                                                     |   -> first     the least of these is next
+//! ```
+//!
+//! A place per core and kind: what is put there takes the place of what was. Events are far more often put on the agenda than they come, since most are moved, and there
+//! are few cores: to look through what each has first takes a fraction of the instructions of a heap that keeps events which no longer count. (A knockout tree over all places
+//! was tried, and took more than the heap.)
 
 use units::Nanos;
 
@@ -9,7 +15,7 @@ use units::Nanos;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum What {
-    /// What the core does is over. Void if its ticket is another by now.
+    /// What the core does is over.
     Over,
     /// A frame is due at its queue.
     Due,
@@ -23,10 +29,12 @@ pub(crate) enum What {
     Stall,
     /// Everybody looks round.
     LookRound,
+    /// The controller looks, or asks for something.
+    Control,
 }
 
-/// All of them by number; one twice, for eight are told apart by three bits.
-const ALL: [What; 8] = [
+/// All of them by number.
+const ALL: [What; PLACES] = [
     What::Over,
     What::Due,
     What::Needs,
@@ -34,71 +42,120 @@ const ALL: [What; 8] = [
     What::HandlerOver,
     What::Stall,
     What::LookRound,
-    What::LookRound,
+    What::Control,
 ];
-/// When (64 bits), the how-manieth (48), at which core (8), what (8): in this order and in one number, for events are compared more than anything.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Event(u128);
-
-impl Event {
-    fn new(at: Nanos, nth: u64, core: usize, what: What) -> Event {
-        Event(u128::from(at.0) << 64 | u128::from(nth) << 16 | (core as u128 & 0xff) << 8 | what as u128)
-    }
-
-    pub(crate) fn at(self) -> Nanos {
-        Nanos((self.0 >> 64) as u64)
-    }
-
-    /// Its number among all events, from one on.
-    pub(crate) fn nth(self) -> u64 {
-        self.0 as u64 >> 16
-    }
-
-    pub(crate) fn core(self) -> usize {
-        usize::from((self.0 >> 8) as u8)
-    }
-
-    pub(crate) fn what(self) -> What {
-        ALL[usize::from(self.0 as u8 & 7)]
-    }
-}
+/// Places of a core: a line of the cache.
+const PLACES: usize = 8;
+/// Nothing is there.
+const NEVER: u64 = u64::MAX;
+/// A place's number: when (44 bits: nanoseconds of nearly five hours), the how-manieth event (14), at which core (6). In this order, since events are compared more than anything.
+const CORE_BITS: u32 = 6;
+const NTH_BITS: u32 = 14;
+const LAST: u64 = (1 << (64 - NTH_BITS - CORE_BITS)) - 1;
 
 /// What is to come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Agenda {
-    heap: BinaryHeap<Reverse<Event>>,
-    /// Events so far: their order where instants are equal.
+    places: Vec<[u64; PLACES]>,
+    /// The least of each core's.
+    first: Vec<u64>,
+    /// Events so far: their order where instants are equal. (It begins again after 16384 of them, with the order that this gives.)
     events: u64,
 }
 
 impl Agenda {
-    /// Puts an event on the agenda, and answers its number.
-    pub(crate) fn push(&mut self, at: Nanos, core: usize, what: What) -> u64 {
-        self.events += 1;
-        self.heap.push(Reverse(Event::new(at, self.events, core, what)));
-        self.events
+    /// An empty one for so many cores, at most 64.
+    pub(crate) fn new(cores: usize) -> Agenda {
+        Agenda { places: vec![[NEVER; PLACES]; cores], first: vec![NEVER; cores], events: 0 }
     }
 
-    /// Takes the next event.
-    pub(crate) fn pop(&mut self) -> Option<Event> {
-        self.heap.pop().map(|Reverse(event)| event)
+    /// An event is to come then, instead of the one of its kind that was to. [`Nanos::MAX`]: none is.
+    pub(crate) fn set(&mut self, at: Nanos, core: usize, what: What) {
+        self.events += 1;
+        let nth = self.events & ((1 << NTH_BITS) - 1);
+        let order = at.0.min(LAST) << (NTH_BITS + CORE_BITS) | nth << CORE_BITS | core as u64;
+        self.put(core, what, if at == Nanos::MAX { NEVER } else { order });
     }
+
+    /// The same if the one that is to come is later.
+    pub(crate) fn sooner(&mut self, at: Nanos, core: usize, what: What) {
+        if at < self.at(core, what) {
+            self.set(at, core, what);
+        }
+    }
+
+    /// The same if the one that is to come is earlier, or there is none.
+    pub(crate) fn later(&mut self, at: Nanos, core: usize, what: What) {
+        let until = self.at(core, what);
+        if until == Nanos::MAX || until < at {
+            self.set(at, core, what);
+        }
+    }
+
+    /// When an event is to come. [`Nanos::MAX`]: it is not.
+    pub(crate) fn at(&self, core: usize, what: What) -> Nanos {
+        match self.places[core][what as usize] {
+            NEVER => Nanos::MAX,
+            order => when(order),
+        }
+    }
+
+    /// Takes the next event: when, at which core, what.
+    pub(crate) fn pop(&mut self) -> Option<(Nanos, usize, What)> {
+        let next = self.first.iter().fold(NEVER, |least, first| least.min(*first));
+        let core = (next & ((1 << CORE_BITS) - 1)) as usize;
+        let places = self.places.get(core)?;
+        let what = *ALL.iter().find(|what| places[**what as usize] == next).filter(|_| next != NEVER)?;
+        self.put(core, what, NEVER);
+        Some((when(next), core, what))
+    }
+
+    fn put(&mut self, core: usize, what: What, order: u64) {
+        let (places, first) = (&mut self.places[core], &mut self.first[core]);
+        let before = std::mem::replace(&mut places[what as usize], order);
+        if order <= *first {
+            *first = order;
+        } else if before == *first {
+            *first = places.iter().fold(NEVER, |least, place| least.min(*place));
+        }
+    }
+}
+
+fn when(order: u64) -> Nanos {
+    Nanos(order >> (NTH_BITS + CORE_BITS))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn all(agenda: &mut Agenda) -> Vec<(u64, usize, What)> {
+        std::iter::from_fn(|| agenda.pop()).map(|(at, core, what)| (at.0, core, what)).collect()
+    }
+
     #[test]
-    fn events_come_by_time_then_as_they_were_put_there_and_unharmed() {
-        let mut agenda = Agenda::default();
+    fn events_come_by_time_then_as_they_were_put_there() {
+        let mut agenda = Agenda::new(64);
         for (at, core, what) in [(7, 63, What::Stall), (5, 2, What::Over), (7, 0, What::LookRound), (5, 1, What::Due)] {
-            agenda.push(Nanos(at), core, what);
+            agenda.set(Nanos(at), core, what);
         }
-        let all: Vec<_> =
-            std::iter::from_fn(|| agenda.pop()).map(|e| (e.at().0, e.nth(), e.core(), e.what())).collect();
-        let expected =
-            [(5, 2, 2, What::Over), (5, 4, 1, What::Due), (7, 1, 63, What::Stall), (7, 3, 0, What::LookRound)];
-        assert_eq!(all, expected);
+        let expected = [(5, 2, What::Over), (5, 1, What::Due), (7, 63, What::Stall), (7, 0, What::LookRound)];
+        assert_eq!(all(&mut agenda), expected);
+    }
+
+    #[test]
+    fn an_event_takes_the_place_of_its_like() {
+        let mut agenda = Agenda::new(2);
+        agenda.set(Nanos(5), 1, What::Over);
+        agenda.set(Nanos(9), 1, What::Over);
+        agenda.set(Nanos(3), 0, What::Over);
+        agenda.set(Nanos::MAX, 0, What::Over);
+        agenda.sooner(Nanos(8), 0, What::Due);
+        agenda.sooner(Nanos(10), 0, What::Due);
+        agenda.later(Nanos(8), 1, What::HandlerOver);
+        agenda.later(Nanos(7), 1, What::HandlerOver);
+        assert_eq!(agenda.at(1, What::Over), Nanos(9));
+        assert_eq!(agenda.at(0, What::Over), Nanos::MAX);
+        assert_eq!(all(&mut agenda), [(8, 0, What::Due), (8, 1, What::HandlerOver), (9, 1, What::Over)]);
     }
 }

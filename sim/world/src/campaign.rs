@@ -7,6 +7,7 @@ use rand::{Rng as _, SeedableRng};
 use units::Nanos;
 
 use crate::WorldError;
+use crate::control::Moves;
 use crate::costs::Costs;
 use crate::engine::Stalls;
 use crate::measure::{Row, Setup, with};
@@ -74,11 +75,17 @@ pub fn setup(seed: u64) -> (Setup, f64, u64) {
         seed,
         ..Setup::new(cores, sched, times)
     };
-    (setup, load, dice.random_range(REQUESTS))
+    let requests = dice.random_range(REQUESTS);
+    // Drawn last: what else a seed is has nothing to do with it.
+    let moves = (cores > 1 && dice.random_bool(0.4)).then(|| Moves {
+        rate: one(&mut dice, &[20, 200, 2_000]) as f64,
+        park: one(&mut dice, &[0, 1, 5]) as f64 / 10.0,
+    });
+    (Setup { moves, ..setup }, load, requests)
 }
 
 /// Runs the world of `seed` and checks it: each request has been answered rightly, once and in its connection's order; none waited for a core that had forgotten it; no core was idle
-/// while work that had come home to it waited;
+/// while work that had come home to it waited; every move of flow groups came to its end, and on a wire without faults no segment was dropped, doubled, or met out of order for it;
 /// when all connections have ended, every core has all of its buffers and slips again; no assertion of the product's failed.
 ///
 /// # Errors
@@ -116,10 +123,23 @@ fn run(seed: u64, trace: Option<Trace>) -> Result<Row, WorldError> {
             )));
         }
         let calm = setup.faults == Faults::default() && setup.stalls.is_none();
-        // Its own service, and one of its kind before it.
-        let longest = PROMPT + Nanos(2 * longest(&setup.times).0);
+        // Its own service, and one of its kind before it. Groups that move, and cores that are parked, may leave one core with everything.
+        let moved = if setup.moves.is_some() { alone(&setup, requests) } else { Nanos::ZERO };
+        let longest = PROMPT + Nanos(2 * longest(&setup.times).0) + moved;
         if calm && row.max > longest {
             return Err(broken(format!("a request took {:?}, which nothing explains", row.max)));
+        }
+        if !world.settle(PATIENCE)? {
+            return Err(broken("a move of flow groups does not come to its end".into()));
+        }
+        let disturbed = (row.reordered, row.duplicated, row.dropped);
+        if setup.faults == Faults::default() && disturbed != (0, 0, 0) {
+            let (reordered, duplicated, dropped) = disturbed;
+            let reasons = world.drops();
+            return Err(broken(format!(
+                "{} moves, and on a good wire {reordered} segments out of order, {duplicated} doubled, {dropped} dropped{reasons}",
+                row.moves
+            )));
         }
         world.mend(true);
         world.hand(|hand| hand.hang_up(PATIENCE))?;
@@ -154,10 +174,17 @@ fn longest(times: &ServiceTimes) -> Nanos {
     Nanos(means * times.mean().0)
 }
 
+/// For how long one core has work if everything comes to it, and each request interrupts it.
+fn alone(setup: &Setup, requests: u64) -> Nanos {
+    let costs = &setup.costs;
+    let each = costs.rx_ns + costs.tx_ns + 2 * costs.turn_ns + costs.call_ns + costs.poll_ns + costs.interrupt_ns;
+    Nanos(requests * (setup.times.mean().0 + each))
+}
+
 /// A world in a line.
 fn tell(setup: &Setup, load: f64, requests: u64) -> String {
     format!(
-        "{} cores, {}, {}, {} connections, batches of {}, load {load:.3}, {requests} requests, {}{}{}",
+        "{} cores, {}, {}, {} connections, batches of {}, load {load:.3}, {requests} requests, {}{}{}{}",
         setup.cores,
         setup.sched,
         setup.times,
@@ -165,6 +192,7 @@ fn tell(setup: &Setup, load: f64, requests: u64) -> String {
         setup.batch,
         setup.costs.name,
         if setup.stalls.is_some() { ", stalls" } else { "" },
+        setup.moves.map_or(String::new(), |m| format!(", moves {m:?}")),
         if setup.faults == Faults::default() { "" } else { ", a bad wire" },
     )
 }

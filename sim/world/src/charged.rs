@@ -61,6 +61,18 @@ impl<Q: Queue> Queue for Charged<Q> {
         self.inner.tx_passed()
     }
 
+    fn rx_waiting(&mut self) -> usize {
+        self.inner.rx_waiting()
+    }
+
+    fn rx_mark(&mut self) {
+        self.inner.rx_mark();
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.inner.rx_passed()
+    }
+
     fn rx_hint(&self) -> RxHint {
         self.inner.rx_hint()
     }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use dataplane::{App, Assist, Call, Crew, ElasticThread, Hold, Sched, Step};
 use netstack::Metrics;
 use nic::Faulty;
-use openloop::{Director, OpenLoopQueue};
 use rand::{Rng as _, SeedableRng};
 use sys::clock::Clock;
 use units::Nanos;
@@ -17,17 +16,21 @@ use zygix::ServiceApp;
 
 use crate::agenda::{Agenda, What};
 use crate::charged::Charged;
+use crate::clients::{Both, Directors};
+use crate::control::Control;
 use crate::costs::Costs;
 use crate::measure::Setup;
 use crate::trace::Trace;
 
-pub(crate) type Queue = Charged<Faulty<OpenLoopQueue>>;
+pub(crate) type Queue = Charged<Faulty<Both>>;
 pub(crate) type Thread = ElasticThread<Queue>;
 
 /// How often a core looks round that has nothing to do, whatever it was told.
 const LOOK_ROUND: Nanos = Nanos::from_millis(10);
 /// How soon a core looks again that found its network layer taken.
 const AGAIN: Nanos = Nanos(200);
+/// And how soon one that takes part in a move of flow groups: on a machine it would poll on.
+const SPIN: Nanos = Nanos::from_micros(1);
 
 /// Events at one instant after which time is pushed on.
 const STILL: u64 = 100_000;
@@ -74,9 +77,6 @@ fn bits(word: &AtomicU64) -> impl Iterator<Item = usize> + use<> {
     Bits(if word.load(Relaxed) == 0 { 0 } else { word.swap(0, Relaxed) }).ones()
 }
 
-/// The ticket of no event: they are counted from one.
-const VOID: u64 = 0;
-
 /// What a core is about.
 enum Doing {
     /// Nothing: it polls, and sees what comes when it comes.
@@ -93,15 +93,10 @@ struct Core<'a> {
     thread: Thread,
     app: ServiceApp<spin::Service>,
     doing: Doing,
-    /// When what it does is over; `ticket` is that event's.
+    /// When what it does is over.
     until: Nanos,
-    ticket: u64,
     /// The network layers that it is in: its own, a victim's.
     holds: Vec<(usize, Hold<'a, Queue>)>,
-    /// When frames are due at its queue, as far as the agenda knows.
-    armed: Nanos,
-    /// When others could do something for it, as far as the agenda knows.
-    needs: Nanos,
     lends: u64,
 }
 
@@ -118,7 +113,7 @@ pub struct Stalls {
 pub(crate) struct Parts {
     pub(crate) threads: Vec<Thread>,
     pub(crate) apps: Vec<ServiceApp<spin::Service>>,
-    pub(crate) director: Director,
+    pub(crate) director: Directors,
     pub(crate) late: Vec<Arc<AtomicU64>>,
     pub(crate) clock: Clock,
     pub(crate) signals: Signals,
@@ -127,7 +122,7 @@ pub(crate) struct Parts {
 pub(crate) struct Engine<'a> {
     crew: &'a Crew<Queue>,
     cores: Vec<Core<'a>>,
-    director: Director,
+    director: Directors,
     /// Orders seen so far.
     orders: u64,
     /// When a frame goes on that the wire has held back, by core.
@@ -146,6 +141,8 @@ pub(crate) struct Engine<'a> {
     needy: Bits,
     dice: draw::Rng,
     stalls: Option<Stalls>,
+    /// Who moves flow groups.
+    pub(crate) control: Option<Control<'a>>,
     /// A core that does not come back from its next application code.
     pub(crate) lose: Option<usize>,
     pub(crate) trace: Option<Trace>,
@@ -165,15 +162,12 @@ impl<'a> Engine<'a> {
             app,
             doing: Doing::Idle,
             until: Nanos::MAX,
-            ticket: VOID,
             holds: Vec::with_capacity(2),
-            armed: Nanos::MAX,
-            needs: Nanos::MAX,
             lends: 0,
         };
         let mut engine = Engine {
             crew,
-            agenda: Agenda::default(),
+            agenda: Agenda::new(threads.len()),
             idle: (0..threads.len()).collect(),
             cores: threads.into_iter().zip(apps).map(core).collect(),
             director,
@@ -188,6 +182,7 @@ impl<'a> Engine<'a> {
             needy: Bits::default(),
             dice: draw::Rng::seed_from_u64(setup.seed ^ 0x776f_726c_6400),
             stalls: setup.stalls,
+            control: None,
             lose: None,
             trace: None,
             told: Bits::default(),
@@ -200,7 +195,7 @@ impl<'a> Engine<'a> {
             engine.interruptible(i);
             engine.next_stall(i, now);
         }
-        engine.push(now + LOOK_ROUND, 0, What::LookRound);
+        engine.agenda.set(now + LOOK_ROUND, 0, What::LookRound);
         engine
     }
 
@@ -255,10 +250,6 @@ impl<'a> Engine<'a> {
 
     // ---- the agenda ----
 
-    fn push(&mut self, at: Nanos, core: usize, what: What) {
-        self.agenda.push(at, core, what);
-    }
-
     /// The core is at this until then.
     fn occupy(&mut self, core: usize, doing: Doing, until: Nanos) {
         let c = &mut self.cores[core];
@@ -267,9 +258,8 @@ impl<'a> Engine<'a> {
     }
 
     fn until(&mut self, core: usize, until: Nanos) {
-        let c = &mut self.cores[core];
-        c.until = until;
-        c.ticket = self.agenda.push(until, core, What::Over);
+        self.cores[core].until = until;
+        self.agenda.set(until, core, What::Over);
     }
 
     /// Moves the world on by one event.
@@ -279,8 +269,7 @@ impl<'a> Engine<'a> {
         if orders != std::mem::replace(&mut self.orders, orders) {
             self.look();
         }
-        let Some(event) = self.agenda.pop() else { return };
-        let (at, core) = (event.at(), event.core());
+        let Some((at, core, what)) = self.agenda.pop() else { return };
         let mut now = at.max(self.clock.now());
         self.still = if now > self.last { 0 } else { self.still + 1 };
         if self.still > STILL {
@@ -289,27 +278,19 @@ impl<'a> Engine<'a> {
         }
         self.last = now;
         self.clock.set(now);
-        match event.what() {
-            What::Over if self.cores[core].ticket == event.nth() => self.over(core, now),
-            What::Over => {}
+        match what {
+            What::Over => self.over(core, now),
             What::Due => {
-                if self.cores[core].armed == at {
-                    self.cores[core].armed = Nanos::MAX;
-                    self.kick(core, now);
-                    self.stirred.set(core);
-                }
+                self.kick(core, now);
+                self.stirred.set(core);
             }
-            What::Needs => {
-                if self.cores[core].needs == at {
-                    self.cores[core].needs = Nanos::MAX;
-                    self.needy.set(core);
-                }
-            }
+            What::Needs => self.needy.set(core),
             What::Interrupt => self.interrupt(core, now),
             What::HandlerOver => self.handled(core, now),
             What::Stall => self.stall(core, now),
+            What::Control => self.control(now),
             What::LookRound => {
-                self.push(now + LOOK_ROUND, 0, What::LookRound);
+                self.agenda.set(now + LOOK_ROUND, 0, What::LookRound);
                 (0..self.cores.len()).for_each(|core| self.kick(core, now));
                 self.look();
             }
@@ -353,10 +334,7 @@ impl<'a> Engine<'a> {
                 return self.kick(idle, now);
             }
             self.needy.clear(core);
-            if at < self.cores[core].needs {
-                self.cores[core].needs = at;
-                self.push(at, core, What::Needs);
-            }
+            self.agenda.sooner(at, core, What::Needs);
         }
     }
 
@@ -364,16 +342,13 @@ impl<'a> Engine<'a> {
     fn arm(&mut self, core: usize) {
         let late = Nanos(self.late[core].load(Relaxed));
         let (due, now) = (self.director.due(core).min(late), self.clock.now());
-        let c = &mut self.cores[core];
-        let looks = match c.doing {
+        let looks = match self.cores[core].doing {
             Doing::Idle => true,
             Doing::Turn | Doing::App(_) => due > now,
             Doing::Network(_) => false,
         };
-        if looks && due < c.armed {
-            let at = due.max(now);
-            c.armed = at;
-            self.push(at, core, What::Due);
+        if looks {
+            self.agenda.sooner(due.max(now), core, What::Due);
         }
     }
 
@@ -463,24 +438,25 @@ impl<'a> Engine<'a> {
                 if lost {
                     // No event of its own any more: not even the end of a stall.
                     self.lose = None;
-                    let c = &mut self.cores[core];
-                    c.ticket = VOID;
                     self.note(now, core, "is lost", String::new);
                 }
                 self.arm(core);
             }
-            Step::End(turn) if turn.work > 0 => self.occupy(core, Doing::Turn, now),
+            Step::End(turn) if turn.work > 0 => {
+                // Its replies have left by now.
+                self.cores[core].thread.answered(now);
+                self.occupy(core, Doing::Turn, now);
+            }
             Step::End(turn) if turn.deadline <= now => self.occupy(core, Doing::Turn, now + AGAIN),
+            Step::End(_) if self.control.is_some() && self.crew.is_concerned(core) => {
+                self.occupy(core, Doing::Turn, now + SPIN);
+            }
             Step::End(turn) => {
                 self.cores[core].doing = Doing::Idle;
                 self.idle.push(core);
-                self.cores[core].ticket = VOID;
                 self.arm(core);
                 // A timer may be due before anything comes.
-                if turn.deadline < self.cores[core].armed {
-                    self.cores[core].armed = turn.deadline;
-                    self.push(turn.deadline, core, What::Due);
-                }
+                self.agenda.sooner(turn.deadline, core, What::Due);
                 if self.told.has(core) {
                     self.kick(core, now);
                 }
@@ -488,11 +464,32 @@ impl<'a> Engine<'a> {
         }
     }
 
+    // ---- moves of flow groups ----
+
+    /// Flow groups move from here on.
+    pub(crate) fn control_by(&mut self, control: Control<'a>) {
+        self.control = Some(control);
+        self.agenda.set(self.clock.now(), 0, What::Control);
+    }
+
+    fn control(&mut self, now: Nanos) {
+        let Some(control) = &mut self.control else { return };
+        let (next, said) = control.looks(now);
+        if let Some(said) = said {
+            self.note(now, 0, "controller", || said);
+        }
+        // What it has done in a core's stead takes no core's time.
+        bits(&self.signals.touched).for_each(|core| self.stirred.set(core));
+        self.interrupts(now);
+        self.look();
+        self.agenda.set(next, 0, What::Control);
+    }
+
     // ---- interrupts and stalls ----
 
     fn interrupts(&mut self, now: Nanos) {
         for core in bits(&self.signals.interrupted) {
-            self.push(now, core, What::Interrupt);
+            self.agenda.sooner(now, core, What::Interrupt);
         }
     }
 
@@ -519,7 +516,7 @@ impl<'a> Engine<'a> {
             }
         }
         if !self.cores[core].holds.is_empty() {
-            self.push(until, core, What::HandlerOver);
+            self.agenda.later(until, core, What::HandlerOver);
         }
         self.later(core, took);
     }
@@ -545,7 +542,7 @@ impl<'a> Engine<'a> {
     fn next_stall(&mut self, core: usize, now: Nanos) {
         if let Some(stalls) = self.stalls {
             let gap = -(1.0 - self.dice.random::<f64>()).ln() * stalls.every.0 as f64;
-            self.push(now + Nanos(gap as u64), core, What::Stall);
+            self.agenda.set(now + Nanos(gap as u64), core, What::Stall);
         }
     }
 

@@ -16,10 +16,13 @@
 //! |---|---|
 //! | `engine.rs` | cores, interrupts, stalls |
 //! | `agenda.rs` | events in order |
+//! | `control.rs` | flow groups that move, cores that are parked and unparked: [`Moves`] |
 //! | `charged.rs` | a queue whose frames take time |
 //! | `costs.rs` | [`Costs`]: what operations take |
 //! | `measure.rs` | [`measure`] a load, or a [`closed_loop`]; find the [`max_load`] at an objective |
 //! | [`campaign`] | worlds drawn from seeds, and what must hold in each |
+//! | `clients.rs` | two loads at one world's queues |
+//! | `skew.rs` | [`skew`]: some connections carry most of the load; the control plane's rule evens it out |
 //! | `trace.rs` | one line per transition |
 //!
 //! Idle cores see what comes after [`Costs::poll_ns`]; they do not sleep. Absent on purpose: caches, hyperthreads, memory bandwidth. At most 64 cores.
@@ -28,14 +31,19 @@
 mod agenda;
 pub mod campaign;
 mod charged;
+mod clients;
+mod control;
 mod costs;
 mod engine;
 mod measure;
+mod skew;
 mod trace;
 
+pub use control::Moves;
 pub use costs::Costs;
 pub use engine::Stalls;
 pub use measure::{Found, Row, Setup, closed_loop, max_load, measure};
+pub use skew::{Placed, Skew, Skewed, Window, skew};
 pub use trace::Trace;
 
 /// Why a world does not come to be, or ends.

@@ -1,18 +1,23 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use dataplane::{ElasticThread, Sched};
+use abi::LatencyHistogram;
+use dataplane::{Controller, ElasticThread, Sched};
 use draw::ServiceTimes;
-use netstack::{PoolSizes, Shared, StackConfig};
+use netstack::{DropReason, PoolSizes, Shared, StackConfig};
 use nic::{Faults, Faulty, Nic};
-use openloop::{Config, Director, Drive, Hand, OpenLoop};
+use openloop::{Config, Director, Drive, Hand, Host, OpenLoop, Outcome};
 use requests::{Spin, Workload};
 use sys::clock::Clock;
-use units::{CoreId, Nanos};
+use units::{CoreId, FLOW_GROUPS, Nanos};
+use wire::Mac;
 use zygix::Runtime;
 
 use crate::WorldError;
 use crate::charged::Charged;
+use crate::clients::{Both, Directors, OTHERS};
+use crate::control::{Control, Frames, Moves, frames};
 use crate::costs::Costs;
 use crate::engine::{Engine, Parts, Signals, Stalls};
 use crate::trace::Trace;
@@ -39,10 +44,14 @@ pub struct Setup {
     pub times: ServiceTimes,
     /// TCP connections, all cores together.
     pub connections: u32,
+    /// Further connections, which are idle in all measurements but those of [`skew`](crate::skew).
+    pub others: u32,
     /// The bound B on batches.
     pub batch: usize,
     /// Cores that are taken away.
     pub stalls: Option<Stalls>,
+    /// Flow groups that move.
+    pub moves: Option<Moves>,
     /// A core that is lost: it does not come back from the first application code that it runs under load.
     pub lost: Option<usize>,
     /// What the wire does to frames, once all connections are open.
@@ -60,8 +69,10 @@ impl Setup {
             costs: Costs::thesis(),
             times,
             connections: 2752,
+            others: 0,
             batch: 64,
             stalls: None,
+            moves: None,
             lost: None,
             faults: Faults::default(),
             seed: 1,
@@ -101,6 +112,17 @@ pub struct Row {
     pub throughput: f64,
     /// Requests without a right reply.
     pub errors: u64,
+    /// Moves of flow groups.
+    pub moves: u64,
+    /// Segments that the server's TCP met out of order.
+    pub reordered: u64,
+    /// Segments that it met, or sent, twice.
+    pub duplicated: u64,
+    /// Frames that the server dropped, those aside that it met twice.
+    pub dropped: u64,
+    /// The service's own 99th percentile, from receive to transmit, as a metrics page would have it; the warm-up's requests count as
+    /// well, and what is left of opening the connections: some hundreds of requests that waited for each other, which short runs show.
+    pub own_p99: Nanos,
 }
 
 /// Loads a world at each of `loads` with about `requests` requests, one after the other, and calls `each` with what came of it; `false` ends it.
@@ -178,9 +200,23 @@ pub fn max_load(
 /// A world that lives.
 pub(crate) struct World<'a> {
     pub(crate) engine: Engine<'a>,
-    director: Director,
+    pub(crate) controller: &'a Controller,
+    pub(crate) shared: &'a Arc<Shared>,
+    directors: Directors,
     setup: &'a Setup,
     mended: Vec<Arc<AtomicBool>>,
+    /// Frames by flow group, when the others were about to connect.
+    pub(crate) before_others: Frames,
+}
+
+/// The NIC of the other clients, if there are any: the same flows go to the same queues.
+fn others(setup: &Setup, first: &Config) -> Result<Option<(OpenLoop, Director)>, WorldError> {
+    if setup.others == 0 {
+        return Ok(None);
+    }
+    let client = Host { mac: Mac::local(4), ip: OTHERS };
+    let seed = setup.seed ^ 0x6f74_6865_7273;
+    Ok(Some(OpenLoop::new(&Config { connections: setup.others, client, seed, ..first.clone() })?))
 }
 
 /// Makes a world with all connections open, and ends it after `what`.
@@ -199,15 +235,21 @@ pub(crate) fn with<R>(
         clock: clock.clone(),
         ..Config::new(setup.cores as u16, Workload::Spin(Spin::new(setup.times.clone())))
     };
-    let (mut nic, director) = OpenLoop::new(&config)?;
+    let (mut nic, first) = OpenLoop::new(&config)?;
+    let mut others = others(setup, &config)?;
+    let mut more = others.as_mut().map(|(nic, _)| nic.queues().into_iter());
+    let both = |queue| Both::new(queue, more.as_mut().and_then(Iterator::next));
+    let queues: Vec<Both> = nic.queues().into_iter().map(both).collect();
+    let (nic, (more, second)) = (Arc::new(nic), others.unzip());
+    let directors = Directors { first, others: second };
     let faulty = |(at, queue)| Faulty::new(queue, setup.faults, clock.clone(), setup.seed.wrapping_add(at));
-    let wires: Vec<_> = (0..).zip(nic.queues()).map(faulty).collect();
+    let wires: Vec<_> = (0..).zip(queues).map(faulty).collect();
     let (late, mended) = (wires.iter().map(Faulty::due).collect(), wires.iter().map(Faulty::mended).collect());
     let charged = |(at, queue)| Charged::new(queue, at, &clock, &setup.costs, &signals.touched);
     let queues: Vec<_> = wires.into_iter().enumerate().map(charged).collect();
     let stack = StackConfig {
         tcp_ports: vec![config.port],
-        max_conns: setup.connections as usize + 1024,
+        max_conns: (setup.connections + setup.others) as usize + 1024,
         pools: POOLS,
         batch: setup.batch,
         ..StackConfig::new(config.server.mac, config.server.ip, 16)
@@ -217,27 +259,63 @@ pub(crate) fn with<R>(
     let wake = move |core: CoreId| {
         woken.fetch_or(1 << core.index(), Relaxed);
     };
-    let shared = Arc::new(Shared::new(stack, setup.cores, secret, move |t| nic.flow_group(t), wake)?);
+    let groups = nic.clone();
+    let shared = Arc::new(Shared::new(stack, setup.cores, secret, move |t| groups.flow_group(t), wake)?);
     let threads = ElasticThread::crew(&shared, queues, setup.sched)?;
     let crew = threads[0].crew_mates().clone();
     let runtime = Runtime::new(Arc::new(spin::Service { clock: clock.clone() }), shared.clone());
     let apps = (0..setup.cores as u16).map(|n| runtime.app(CoreId(n))).collect();
-    let parts = Parts { threads, apps, director: director.clone(), late, clock, signals };
+    let controller = Controller::new(&shared, &crew, sys::clock::now);
+    controller.steer_by(Box::new(move |group, queue| {
+        more.as_ref().map_or(Ok(()), |more: &OpenLoop| more.set_reta(group, queue))?;
+        nic.set_reta(group, queue)
+    }));
+    let parts = Parts { threads, apps, director: directors.clone(), late, clock, signals };
     let mut engine = Engine::new(&crew, setup, parts);
     engine.trace = trace;
-    let mut world = World { engine, director, setup, mended };
+    let (shared, controller) = (&shared, &controller);
+    let mut world = World { engine, controller, shared, directors, setup, mended, before_others: [0; FLOW_GROUPS] };
     world.mend(true);
     world.hand(|hand| hand.connect(PATIENCE))?;
+    world.before_others = world.frames();
+    world.hand_of_others(|hand| hand.connect(PATIENCE)).transpose()?;
     world.mend(false);
     world.engine.lose = setup.lost;
+    if let Some(moves) = setup.moves {
+        world.engine.control_by(Control::new(controller, moves, setup.seed));
+    }
     what(&mut world)
 }
 
 impl World<'_> {
     /// Directs the load generator, while the world moves.
     pub(crate) fn hand<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> R {
-        let World { engine, director, .. } = self;
-        what(&mut director.by_hand(&mut || (0..STEPS).for_each(|_| engine.step())))
+        let World { engine, directors, .. } = self;
+        what(&mut directors.first.by_hand(&mut || (0..STEPS).for_each(|_| engine.step())))
+    }
+
+    /// The same for the others; `None` if there are none.
+    pub(crate) fn hand_of_others<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> Option<R> {
+        let World { engine, directors, .. } = self;
+        let others = directors.others.as_ref()?;
+        Some(what(&mut others.by_hand(&mut || (0..STEPS).for_each(|_| engine.step()))))
+    }
+
+    /// A stretch of load by all clients at once.
+    pub(crate) fn run_both(&mut self, first: &Drive, others: &Drive) -> Result<Outcome, WorldError> {
+        let World { engine, directors, .. } = self;
+        let engine = RefCell::new(engine);
+        let mut pump = || (0..STEPS).for_each(|_| engine.borrow_mut().step());
+        let mut theirs = None;
+        let also = |_| {
+            let mut pump = || (0..STEPS).for_each(|_| engine.borrow_mut().step());
+            theirs = directors.others.as_ref().map(|director| director.by_hand(&mut pump).run(others));
+        };
+        let mut outcome = directors.first.by_hand(&mut pump).run_watched(first, also)?;
+        if let Some(theirs) = theirs {
+            outcome.merge(&theirs?);
+        }
+        if outcome.interrupted { Err(openloop::OpenLoopError::Stopped.into()) } else { Ok(outcome) }
     }
 
     /// Ends the wire's faults, or lets them begin.
@@ -262,9 +340,57 @@ impl World<'_> {
         [0, 0, POOLS.rx as usize, POOLS.tx as usize]
     }
 
-    fn counted(&self) -> [u64; 3] {
+    /// What requests took by the server's own account.
+    fn own_latency(&self) -> LatencyHistogram {
+        let mut sum = LatencyHistogram::default();
+        (0..self.engine.cores()).for_each(|core| sum.add(&self.engine.metrics(core).latency()));
+        sum
+    }
+
+    /// Frames that have come for each flow group.
+    pub(crate) fn frames(&self) -> Frames {
+        frames(self.shared)
+    }
+
+    fn counted(&self) -> [u64; 7] {
         let sum = |f: fn(&netstack::Metrics) -> u64| (0..self.engine.cores()).map(|c| f(self.engine.metrics(c))).sum();
-        [sum(|m| m.steals.get()), sum(|m| m.lends.get()), sum(|m| m.interrupts.get())]
+        let twice = sum(|m| m.drops(DropReason::TcpWindow));
+        let dropped: u64 = sum(|m| m.drops_total());
+        let moves = self.engine.control.as_ref().map_or(0, |c| c.reports.len() as u64);
+        [
+            sum(|m| m.steals.get()),
+            sum(|m| m.lends.get()),
+            sum(|m| m.interrupts.get()),
+            moves,
+            sum(|m| m.tcp_out_of_order.get()),
+            twice + sum(|m| m.tcp_retransmits.get()),
+            dropped - twice,
+        ]
+    }
+
+    /// What was dropped so far, by reason.
+    pub(crate) fn drops(&self) -> String {
+        let sum = |reason: &DropReason| {
+            (0..self.engine.cores()).map(|core| self.engine.metrics(core).drops(*reason)).sum::<u64>()
+        };
+        DropReason::ALL
+            .iter()
+            .map(|r| (sum(r), r))
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, r)| format!(", {n} {r:?}"))
+            .collect()
+    }
+
+    /// Lets the move that is under way come to its end, if there is one, and no other begin.
+    pub(crate) fn settle(&mut self, patience: Nanos) -> Result<bool, WorldError> {
+        let until = self.engine.now() + patience;
+        while self.engine.control.as_mut().is_some_and(|c| !c.ends()) {
+            if self.engine.now() >= until {
+                return Ok(false);
+            }
+            self.rest(Nanos::from_millis(1))?;
+        }
+        Ok(true)
     }
 
     /// A stretch of load.
@@ -291,7 +417,7 @@ impl World<'_> {
         // A bad wire costs a client 200 ms per loss, one after the other on a connection.
         let patience = if self.setup.faults == Faults::default() { Nanos::from_secs(1) } else { Nanos::from_secs(300) };
         let drive = Drive { think, warmup, slice: window, keep: false, patience, ..Drive::new(rate, window) };
-        let before = self.counted();
+        let (before, own) = (self.counted(), self.own_latency());
         let outcome = self.hand(|hand| hand.run(&drive))?;
         let after = self.counted();
         if outcome.interrupted {
@@ -311,6 +437,11 @@ impl World<'_> {
             interrupt_rate: per(2),
             throughput: outcome.achieved_rps(),
             errors: outcome.errors.total(),
+            moves: after[3] - before[3],
+            reordered: after[4] - before[4],
+            duplicated: after[5] - before[5],
+            dropped: after[6] - before[6],
+            own_p99: self.own_latency().since(&own).quantile(0.99).unwrap_or(Nanos::ZERO),
         })
     }
 }

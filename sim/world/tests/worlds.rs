@@ -6,7 +6,9 @@ use dataplane::{Assist, Sched};
 use draw::ServiceTimes;
 use nic::Faults;
 use units::Nanos;
-use world::{Costs, Row, Setup, Stalls, Trace, WorldError, closed_loop, max_load, measure};
+use world::{
+    Costs, Moves, Placed, Row, Setup, Skew, Skewed, Stalls, Trace, WorldError, closed_loop, max_load, measure,
+};
 
 const LEND: Sched = Sched::Zygos(Assist::Lend);
 const S: Nanos = Nanos::from_micros(10);
@@ -112,7 +114,7 @@ fn what_a_frame_costs_is_missing_in_the_highest_load() {
     let setup = Setup { costs, ..Setup::new(2, LEND, ServiceTimes::det(S)) };
     let row = &rows(&setup, &[0.3], 5_000, None)[0];
     assert!(row.p50 >= Nanos(S.0 + 5_000), "{row:?}");
-    let found = max_load(&setup, 10.0, 0.02, 40_000, |_| ()).unwrap();
+    let found = max_load(&setup, 10.0, 0.02, 160_000, |_| ()).unwrap();
     // 10 us of work and 5 us of network: two thirds are the most.
     assert!((0.45..0.667).contains(&found.max_load), "{found:?}");
     assert!(found.rows.is_sorted_by(|a, b| a.load <= b.load));
@@ -141,6 +143,32 @@ fn a_lost_core_costs_lending_one_connection() {
     // In IX mode nobody polls its queue any more.
     let silent = measure(&alone, &[0.3], 20_000, None, |_| true);
     assert!(matches!(silent, Err(WorldError::OpenLoop(openloop::OpenLoopError::Silent(1)))), "{silent:?}");
+}
+
+/// What the cores of a wire without faults do to each other by moving flow groups: nothing that a client's TCP would see. Stalls are shorter than the smallest
+/// retransmission timeout.
+#[test]
+fn flow_groups_move_on_sixteen_cores_and_nothing_is_lost_doubled_or_reordered() {
+    let stalls = [None, Some(Stalls { every: Nanos::from_millis(100), last: Nanos::from_millis(5) })];
+    for (sched, stalls) in [Sched::Ix, LEND].into_iter().flat_map(|sched| stalls.map(|stalls| (sched, stalls))) {
+        let moves = Some(Moves { rate: 500.0, park: 0.0 });
+        let setup = Setup { moves, stalls, ..Setup::new(16, sched, ServiceTimes::exp(S)) };
+        let row = &rows(&setup, &[0.3], 20_000, None)[0];
+        assert!(row.moves >= 10, "{row:?}");
+        assert_eq!((row.errors, row.reordered, row.duplicated, row.dropped), (0, 0, 0, 0), "{sched} {stalls:?}");
+    }
+}
+
+/// Cores are parked and unparked in turn, and the wire loses, doubles and delays: every request gets its one right answer all the same.
+#[test]
+fn cores_come_and_go_on_a_bad_wire() {
+    let faults = Faults { loss: 0.005, duplicate: 0.01, late: 0.02, delay: Nanos::from_millis(2), ..Faults::default() };
+    for sched in [Sched::Ix, LEND] {
+        let moves = Some(Moves { rate: 500.0, park: 0.5 });
+        let setup = Setup { moves, faults, connections: 500, ..Setup::new(16, sched, ServiceTimes::exp(S)) };
+        let row = &rows(&setup, &[0.05], 20_000, None)[0];
+        assert!(row.moves > 50 && row.errors == 0 && row.duplicated > 0, "{row:?}");
+    }
 }
 
 #[test]
@@ -172,4 +200,41 @@ fn a_file_of_costs_says_everything_or_what_is_wrong_with_it() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(Costs::read(&path).unwrap_err().to_string().contains("No such file"));
+}
+
+/// A tenth of the connections carry 60 % of the load, at 60 % load.
+fn skewed(sched: Sched, placed: Placed, moves: bool) -> Skewed {
+    let times = ServiceTimes::exp(Nanos::from_micros(100));
+    let setup = Setup { connections: 288, others: 32, ..Setup::new(8, sched, times) };
+    let load = Skew { carried: 0.6, load: 0.6, span: Nanos::from_millis(2500), placed, moves };
+    world::skew(&setup, &load).unwrap()
+}
+
+#[test]
+fn skew_is_evened_out_within_two_seconds() {
+    for sched in [Sched::Ix, LEND] {
+        let even = skewed(sched, Placed::Evenly, false);
+        let limit = Nanos(even.p99.0 * 13 / 10);
+        let moved = skewed(sched, Placed::ByChance, true);
+        assert_eq!([even.errors, moved.errors], [0; 2]);
+        assert!(
+            moved.settled(limit) <= Some(Nanos::from_secs(2)) && moved.settled(limit).is_some(),
+            "{sched:?}: {moved:?}"
+        );
+        // A group for each busy connection would be 32, and all are 128.
+        assert!((1..=30).contains(&moved.groups_moved), "{sched:?}: {} groups", moved.groups_moved);
+    }
+    let left = skewed(Sched::Ix, Placed::ByChance, false);
+    let even = skewed(Sched::Ix, Placed::Evenly, false);
+    assert!(left.settled(Nanos(even.p99.0 * 13 / 10)).is_none() && left.fullest > 1.3, "it hurts: {left:?}");
+}
+
+#[test]
+fn the_server_times_its_own_requests_as_the_product_does() {
+    for sched in [Sched::Ix, LEND] {
+        let setup = Setup::new(4, sched, ServiceTimes::exp(Nanos::from_micros(50)));
+        let row = rows(&setup, &[0.5], 100_000, None).remove(0);
+        // From receive to transmit: no more than the clients see (classes are an eighth of an octave wide), and most of it.
+        assert!(row.own_p99 > Nanos(row.p99.0 / 3) && row.own_p99.0 as f64 <= row.p99.0 as f64 * 1.15, "{row:?}");
+    }
 }
