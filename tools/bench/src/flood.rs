@@ -10,7 +10,7 @@ use zygix::Runtime;
 
 use crate::crowd::Crowd;
 use crate::idle::resident;
-use crate::rig::{configs, wire};
+use crate::rig::{configs, wire_of};
 
 /// Requests without a reply.
 const UNDER_WAY: usize = 64;
@@ -29,6 +29,9 @@ pub struct FloodConfig {
     pub conns: usize,
     /// SYNs offered for each request that is asked; at least 1. With many, they fill whatever room the wire has.
     pub syns: usize,
+    /// The ports by which frames come, each with a ring of its own: 2, and those that flood are behind another port than those that are served,
+    /// as they are at a switch, and the NIC takes from both in turn; 1, and all stand in one line.
+    pub ports: u16,
     /// How long to measure without and with the flood.
     pub span: Duration,
     /// The hardware threads of server and client.
@@ -56,9 +59,9 @@ pub struct FloodResult {
 /// Memory or threads cannot be had; connections do not open before the flood.
 pub fn flood(config: &FloodConfig) -> Result<FloodResult, Box<dyn std::error::Error>> {
     let (server, _) = configs(64, 4 * (config.conns + LATE));
-    let (mut server_nic, mut client_nic) = wire()?;
+    let (mut server_nic, mut client_nic) = wire_of(config.ports)?;
     let queues = server_nic.queues();
-    let mut crowd = Crowd::new(client_nic.queues().pop().ok_or("the wire has no queue")?, config.conns + LATE)?;
+    let mut crowd = Crowd::new(client_nic.queues(), config.conns + LATE)?;
     let service = Arc::new(Echo::new(Mode::Echo));
     let runner = RunnerConfig { pin: vec![config.pin[0]], idle: Idle::Spin, ..RunnerConfig::default() };
     let server = Dataplane::start(

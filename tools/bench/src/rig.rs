@@ -32,8 +32,17 @@ pub(crate) fn configs(batch: usize, max_conns: usize) -> (StackConfig, StackConf
 
 /// A wire whose two NICs have the addresses of [`configs`].
 pub(crate) fn wire() -> std::io::Result<(ShmNic, ShmNic)> {
-    let end = |mac| shm::Config { ring: 256, mac: Mac::local(mac), ..shm::Config::default() };
-    shm::pair(&end(1), &end(2))
+    wire_of(1)
+}
+
+/// As [`wire`]; the second has so many queues, by all of which it sends, each into a ring of its own, and by the first of which it receives.
+pub(crate) fn wire_of(queues: u16) -> std::io::Result<(ShmNic, ShmNic)> {
+    let end = |mac, queues| shm::Config { queues, ring: 256, mac: Mac::local(mac), ..shm::Config::default() };
+    let (server, client) = shm::pair(&end(1, 1), &end(2, queues))?;
+    for group in 0..units::FLOW_GROUPS {
+        client.set_reta(units::FlowGroupId(group as u16), 0)?;
+    }
+    Ok((server, client))
 }
 
 struct End<A> {
@@ -129,17 +138,17 @@ impl CrowdRig {
     /// The virtual time of a round: about a million requests a second.
     const STEP: Nanos = Nanos::from_micros(Self::UNDER_WAY as u64);
 
-    /// `conns` established connections, whose state lies in `pages`.
+    /// `conns` established connections, whose state lies in `pages`. With two `ports` what floods has one of its own.
     ///
     /// # Errors
     /// Memory cannot be had; connections do not open.
-    pub fn new(conns: usize, pages: mem::Pages) -> Result<CrowdRig, Box<dyn std::error::Error>> {
+    pub fn new(conns: usize, pages: mem::Pages, ports: u16) -> Result<CrowdRig, Box<dyn std::error::Error>> {
         let (mut server, _) = configs(64, conns + conns / 2);
         server.pools.tx = crate::scale::REPLIES;
         server.pages = pages;
-        let (server_nic, mut client_nic) = wire()?;
+        let (server_nic, mut client_nic) = wire_of(ports)?;
         let echo = |shared: &Arc<Shared>| Runtime::new(Arc::new(Echo::new(Mode::Echo)), shared.clone()).app(CoreId(0));
-        let crowd = Crowd::new(client_nic.queues().pop().ok_or("the wire has no queue")?, conns)?;
+        let crowd = Crowd::new(client_nic.queues(), conns)?;
         let mut rig = CrowdRig { server: End::new(server, server_nic, echo)?, crowd, now: Nanos::from_secs(1) };
         for _ in 0..10 + conns {
             rig.crowd.open_some(rig.now, conns);
@@ -149,20 +158,28 @@ impl CrowdRig {
         if rig.crowd.open() == conns { Ok(rig) } else { Err(format!("only {} opened", rig.crowd.open()).into()) }
     }
 
-    /// Asks over connections drawn at random until there are `requests` replies in all, and answers how many were wrong.
+    /// Asks over connections drawn at random until there are `requests` replies in all, and answers how many were wrong. After each burst of
+    /// requests come at most `syns` SYNs that nobody stands by, as many as the wire takes.
     ///
     /// # Errors
     /// Nothing moves any more.
-    pub fn run_until(&mut self, requests: u64) -> Result<u64, String> {
+    pub fn run_until(&mut self, requests: u64, syns: usize) -> Result<u64, String> {
         for _ in 0..1_000 + requests {
             if self.crowd.replies >= requests {
                 return Ok(self.crowd.errors);
             }
             self.crowd.ask_some(self.now, Self::UNDER_WAY);
+            self.crowd.flood_some(syns);
+            self.crowd.flush();
             server_turn(&mut self.server, self.now);
             self.now += Self::STEP;
         }
         Err(format!("stuck after {} replies", self.crowd.replies))
+    }
+
+    /// SYNs that nobody stands by, as many as were taken, and how many of them were answered.
+    pub fn floods(&self) -> [u64; 2] {
+        [self.crowd.floods, self.crowd.answers]
     }
 }
 
@@ -185,8 +202,8 @@ mod tests {
     #[test]
     fn a_crowd_larger_than_caches_is_served_from_either_kind_of_page() {
         for pages in [mem::Pages::Small, mem::Pages::Huge] {
-            let mut rig = CrowdRig::new(5_000, pages).unwrap();
-            assert_eq!(rig.run_until(20_000), Ok(0));
+            let mut rig = CrowdRig::new(5_000, pages, 1).unwrap();
+            assert_eq!(rig.run_until(20_000, 0), Ok(0));
         }
     }
 

@@ -80,7 +80,7 @@ pub fn scale(
     server.pages = config.pages;
     let (mut server_nic, mut client_nic) = wire()?;
     let queues = server_nic.queues();
-    let mut crowd = Crowd::new(client_nic.queues().pop().ok_or("the wire has no queue")?, most)?;
+    let mut crowd = Crowd::new(client_nic.queues(), most)?;
     let service = Arc::new(Echo::new(Mode::Echo));
     let runner = RunnerConfig { pin: vec![config.pin[0]], idle: Idle::Spin, ..RunnerConfig::default() };
     let server = Dataplane::start(

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench_args::{Bench, Report};
+use crate::cp::Cp;
+use crate::ctl::args::Ctl;
 use crate::load::args::Load;
 use crate::sim::args::Sim;
+use crate::top::Top;
 use crate::values::{Cores, HostAddress, Megabytes, Network, NicUri, Size};
 
 /// A dataplane operating system for Linux: network services on their own user-level TCP/IP stack.
@@ -38,8 +41,24 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Simulate: what queueing theory says of servers
     Sim(Sim),
+    /// Find the configurations of a machine that are worth having: least energy, or most background throughput, at each load
+    #[command(after_help = "\
+What each configuration (cores, hardware threads, clock) carries at the objective, and what it draws, follows from the machine's model
+and the service's (memcached, USR); all are looked at. Where one carries less than 1 % more than the one before, the policy leaves it out.
+
+Examples:
+  zygix pareto --sim --policy energy.toml             the frontier of the thesis's machine, as a policy
+  zygix pareto --sim --objective consolidate --out results
+  zygix pareto --sim --machine generic:64 --json pareto.json")]
+    Pareto(crate::pareto::Pareto),
     /// Draw results as one page
     Report(Report),
+    /// Look at running dataplanes, move their flow groups, park their cores
+    Ctl(Ctl),
+    /// Hold dataplanes' objectives with the least energy, or with the most left for others
+    Cp(Cp),
+    /// Watch dataplanes and the control plane in a terminal
+    Top(Top),
 }
 
 #[derive(Args, Debug)]
@@ -217,7 +236,8 @@ pub(crate) struct On {
     pub(crate) epoll: Epoll,
 
     /// Zygix: the NIC. `tap:NAME` makes that TAP device; `xdp:NAME` shares that interface with the kernel by AF_XDP, in the best mode
-    /// that works (`xdp:NAME,generic` names one); `shm:PATH` meets another Zygix at a Unix socket
+    /// that works (`xdp:NAME,generic` names one), all of our addresses or, with `,ports` or `,ports=11211+8080`, those ports only, so that the kernel may
+    /// have the same addresses, and with `,busy-poll` the driver's receive path is run by our polls where the kernel lets us; `shm:PATH` meets another Zygix at a Unix socket
     #[arg(long, value_name = "NIC", default_value = "tap:zx0")]
     pub(crate) nic: NicUri,
 
@@ -269,6 +289,14 @@ pub(crate) struct On {
     /// `--congestion dctcp` on]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) ecn: Option<EcnUse>,
+
+    /// Zygix: send a window over its round trip instead of at once, where that takes 2 ms or more: kinder to short queues on the way
+    #[arg(long)]
+    pub(crate) pacing: bool,
+
+    /// Zygix: the name for `zygix ctl`; `none`: it takes no commands [default: the application's, with -2, -3 ... where that is taken]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 
     /// Zygix: record every frame in FILE (further queues in FILE.1, FILE.2 ...)
     #[arg(long, value_name = "FILE")]

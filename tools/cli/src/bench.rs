@@ -36,6 +36,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         }),
         Kind::Connections(args) => crate::connections::run(args),
         Kind::Migrate(args) => crate::migrate::run(args),
+        Kind::Energy(args) => crate::energy::run(args),
         Kind::Link(args) => crate::link::run(args),
         Kind::Calibrate(args) => calibrate(args),
         Kind::All(args) => all(args),

@@ -5,6 +5,7 @@ use lab::kinds::{Extent, bulk, sched, truth};
 use units::Nanos;
 
 use crate::connections::Connections;
+use crate::energy::Energy;
 use crate::link::Link;
 use crate::migrate::Migrate;
 use crate::values::Size;
@@ -95,6 +96,15 @@ without one. Both ways to schedule. Needs two cores, and no privilege.
 Example:
   zygix bench migrate --seconds 10 --json migrate.json")]
     Migrate(Migrate),
+    /// Energy saved, and background work kept, by the control plane's policies under three patterns of load (thesis table 2.4)
+    #[command(after_help = "\
+Four minutes each of slope, step and sine with noise, under the policies energy and consolidate, partitioned (ix) and with stealing
+(zygos): twelve runs on a model of the thesis's machine. The policies and the control loop are the real code. Some reconfigurations of each
+run are held against the real dataplane in virtual time (`sim world`): same cores, speed and load. Needs no privilege.
+
+Example:
+  zygix bench energy --sim --json energy.json --out results")]
+    Energy(Energy),
     /// Join two interfaces by a link with faults, until Ctrl-C: for trying something over a bad network
     #[command(after_help = "\
 Makes a TAP at either end, without offloads, and moves frames between them; what is asked for happens both ways, by a seed.

@@ -8,6 +8,9 @@
 //! | `serve_zygix.rs` | ... on the dataplane |
 //! | `load/` | `load`: load on a server; agents that make it |
 //! | `control.rs` | a server's ready line, its counters, its end |
+//! | `cp.rs` | `cp`: the control plane (crate `ixcp`) |
+//! | `top/` | `top`: a terminal's view of it |
+//! | `ctl/` | `ctl`: commands for running dataplanes, and what they say of themselves |
 //! | `demo/` | `demo`: two servers, one load, a table |
 //! | `bench.rs`, `bench_args.rs` | `bench`: stacks side by side (crate `lab`) |
 //! | `connections.rs` | `bench connections`: what very many connections cost |
@@ -24,14 +27,19 @@ mod bench;
 mod bench_args;
 mod connections;
 mod control;
+mod cp;
+mod ctl;
 mod demo;
+mod energy;
 mod link;
 mod load;
 mod migrate;
+mod pareto;
 mod report;
 mod serve;
 mod serve_zygix;
 mod sim;
+mod top;
 mod values;
 
 use std::fmt;
@@ -62,7 +70,11 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo::run(&demo),
         Command::Bench(bench) => crate::bench::run(&bench),
         Command::Sim(sim) => crate::sim::run(&sim),
+        Command::Pareto(args) => pareto::run(&args),
         Command::Report(report) => crate::report::run(&report),
+        Command::Ctl(ctl) => crate::ctl::run(&ctl),
+        Command::Cp(cp) => crate::cp::run(&cp),
+        Command::Top(top) => crate::top::run(&top),
     };
     let Err(e) = done else { return ExitCode::SUCCESS };
     // Whoever closed standard error does not want to know.

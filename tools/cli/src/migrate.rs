@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::{Assist, Sched};
 use lab::kinds::migrate::{self, CONNECTIONS, Line, Measured};
+use load::draw::parse_span;
 use units::Nanos;
 
 use crate::Usage;
@@ -24,6 +25,10 @@ pub(crate) struct Migrate {
     /// Only one way to schedule: ix or zygos
     #[arg(long, value_name = "NAME", value_parser = ["ix", "zygos"])]
     pub(crate) sched: Option<String>,
+
+    /// The server's smallest retransmission timeout, such as 1s: longer than the machine takes a processor away
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) rto_min: Option<Nanos>,
 
     /// Write the result to FILE as one JSON object; the second way to schedule is in it as "zygos"
     #[arg(long, value_name = "FILE")]
@@ -49,7 +54,7 @@ pub(crate) fn run(args: &Migrate) -> Result<()> {
     let ways = [("ix", Sched::Ix), ("zygos", Sched::Zygos(Assist::Lend))];
     let mut all: Vec<Measured> = Vec::new();
     for (_, sched) in ways.into_iter().filter(|(name, _)| wanted(name)) {
-        let measured = migrate::run(sched, &cores, Nanos((args.seconds * 1e9) as u64), args.load)?;
+        let measured = migrate::run(sched, &cores, Nanos((args.seconds * 1e9) as u64), args.load, args.rto_min)?;
         show(&measured);
         all.push(measured);
         if sys::stop::requested() {
@@ -87,9 +92,16 @@ fn show(m: &Measured) {
         us(m.p99_still)
     ));
     say(&format!(
-        "{} requests answered; {} lost, {} reordered, {} duplicated (as long without any move: {} reordered, {} duplicated)",
-        m.answered, m.lost, m.reordered, m.duplicated, m.still.1, m.still.0
+        "{} requests answered; {} lost, {} reordered, {} duplicated",
+        m.answered, m.lost, m.reordered, m.duplicated
     ));
+    for (name, c) in [("with moves", &m.causes), ("without", &m.causes_still)] {
+        let drops: String = c.drops.iter().map(|(reason, n)| format!(", {n} dropped: {reason}")).collect();
+        say(&format!(
+            "{name}: {} out of order, {} sent again, {} timeouts, {} went on before their turn{drops}",
+            c.out_of_order, c.retransmits, c.timeouts, c.order_given_up
+        ));
+    }
     say(&format!("{:<10} {:>26} {:>26} {:>26}", "avg/p95/max", "random groups", "add a core", "remove a core"));
     let cell = |l: Line| format!("{:.0} / {:.0} / {:.0}", l.avg, l.p95, l.max);
     for (((name, random), (_, add)), (_, remove)) in

@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dataplane::{Assist, Sched};
+use door::Called;
 use echo::{Echo, Mode};
 use kv::Kv;
 use units::Nanos;
@@ -13,7 +14,7 @@ use crate::args::{
 };
 use crate::control::{Control, ServerStats};
 use crate::serve_zygix::{self, ZygixOptions};
-use crate::values::{HostAddress, Network, NicUri};
+use crate::values::{HostAddress, Network, NicUri, XdpUri};
 
 /// Where Zygix lives unless told otherwise: in the benchmarking range.
 const ADDRESS: Network = Network { address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)), prefix: 24 };
@@ -91,11 +92,13 @@ fn on_linux<S: Service>(service: Arc<S>, name: &str, port: u16, datagrams: bool,
         (!on.addr.is_empty(), "--addr"),
         (!on.gateway.is_empty(), "--gateway"),
         (on.pcap.is_some(), "--pcap"),
+        (on.name.as_ref().is_some_and(|name| name != "none"), "--name"),
     ] {
         if given {
-            return Err(
-                Usage(format!("{option} is Zygix's; the Linux stack serves the machine's own addresses (-l)")).into()
-            );
+            return Err(Usage(format!(
+                "{option} is Zygix's: the Linux stacks serve the machine's own addresses (-l), and have no commands"
+            ))
+            .into());
         }
     }
     let (config, stack) = linux_config(port, datagrams, on)?;
@@ -183,6 +186,12 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
     if on.netns.is_some() && matches!(on.nic, NicUri::Shm(_)) {
         return Err(Usage("--netns: an shm wire is in no network namespace".into()));
     }
+    if let NicUri::Xdp(XdpUri { ports: Some(ports), .. }) = &on.nic
+        && !ports.is_empty()
+        && !ports.contains(&port)
+    {
+        return Err(Usage(format!("--nic: port {port} is served, and must be among the ports to take")));
+    }
     Ok(ZygixOptions {
         name,
         port,
@@ -203,8 +212,20 @@ fn zygix_options(name: &'static str, port: u16, datagrams: bool, on: &On) -> Res
         delayed_ack: Nanos::from_micros(on.delayed_ack.into()),
         congestion: congestion(on.congestion),
         ecn: ecn(on),
+        pacing: on.pacing,
+        called: called(name, on),
         pcap: on.pcap.clone(),
     })
+}
+
+/// Whoever supervises a server has his own ways to look at it.
+fn called(app: &str, on: &On) -> Option<Called> {
+    match on.name.as_deref() {
+        Some("none") => None,
+        Some(name) => Some(Called::By(name.to_owned())),
+        None if on.supervised => None,
+        None => Some(Called::Like(app.to_owned())),
+    }
 }
 
 fn congestion(of: CongestionControl) -> tcp::Congestion {
@@ -350,6 +371,7 @@ mod tests {
             ("--host-addr 2001:2::1/64", "no neighbour"),
             ("--host-addr 198.18.1.1/24", "no neighbour"),
             ("--nic shm:/run/wire --netns blue", "--netns"),
+            ("--nic xdp:eth0,ports=80", "must be among"),
             ("--nic shm:/run/wire --host-addr 198.18.0.1/24", "not on an shm wire"),
             ("--assist lend", "add --sched zygos"),
             ("--tuned", "the Linux stacks'"),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::{Dataplane, Idle, RunnerConfig, Sched};
+use dataplane::{Dataplane, Idle, RunnerConfig, Sched, Steer};
+use door::{Called, Door, DoorConfig, DoorError};
 use mem::Backing;
 use netstack::{DropReason, Network, Shared, StackConfig};
 use nic::{Nic, Pcap, Queue, Steering};
@@ -16,7 +17,7 @@ use xdp::{Watch, XdpConfig, XdpNic};
 use zygix::{Runtime, Service};
 
 use crate::control::{Control, ServerStats};
-use crate::values::NicUri;
+use crate::values::{NicUri, XdpUri};
 
 /// How often the main thread looks whether it should end.
 const LOOK: Duration = Duration::from_millis(20);
@@ -62,6 +63,9 @@ pub(crate) struct ZygixOptions {
     pub(crate) delayed_ack: Nanos,
     pub(crate) congestion: tcp::Congestion,
     pub(crate) ecn: tcp::Ecn,
+    pub(crate) pacing: bool,
+    /// How it is called by those who look at it and give it commands; none: nobody can.
+    pub(crate) called: Option<Called>,
     /// Record all frames here.
     pub(crate) pcap: Option<PathBuf>,
 }
@@ -88,12 +92,13 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
             let (mac, mtu) = (nic.mac(), nic.caps().mtu);
             serve(service, &opts, nic, mac, mtu, &line, control, None)
         }
-        NicUri::Xdp(name, mode) => {
+        NicUri::Xdp(uri) => {
+            let name = &uri.name;
             let _namespace = opts.netns.as_deref().map(Namespace::enter).transpose()?;
             let ends = opts.ends();
             let mut opts = opts.clone();
             with_link_local(&mut opts.addrs);
-            let nic = open_xdp(name, *mode, &opts)?;
+            let nic = open_xdp(uri, &opts)?;
             if let Some(why) = nic.fallback() {
                 control.note(0, &format!("{name}: mode {}, as there is no better one ({why})", nic.mode()));
             }
@@ -103,7 +108,16 @@ pub(crate) fn run<S: Service>(service: Arc<S>, opts: ZygixOptions, control: Cont
                     &format!("software RSS: every core forwards the frames of the others' flow groups ({why})"),
                 );
             }
-            let line = format!("{} at {ends}, AF_XDP on {name} ({})", opts.name, nic.mode());
+            let busy = match nic.busy_poll() {
+                Some(Ok(())) => ", busy polling",
+                Some(Err(why)) => {
+                    control.note(0, &format!("{name}: no busy polling, frames come by interrupts ({why})"));
+                    ""
+                }
+                None => "",
+            };
+            let ports = uri.ports.as_ref().map_or(String::new(), |_| ", of its addresses the named ports only".into());
+            let line = format!("{} at {ends}, AF_XDP on {name} ({}{ports}{busy})", opts.name, nic.mode());
             let (mac, mtu, watch) = (nic.mac(), nic.caps().mtu, nic.watch());
             serve(service, &opts, nic, mac, mtu, &line, control, Some(Lookout::new(watch)))
         }
@@ -147,10 +161,20 @@ fn with_link_local(addrs: &mut Vec<(IpAddr, u8)>) {
     }
 }
 
-fn open_xdp(name: &str, mode: Option<xdp::Mode>, opts: &ZygixOptions) -> anyhow::Result<XdpNic> {
+fn open_xdp(uri: &XdpUri, opts: &ZygixOptions) -> anyhow::Result<XdpNic> {
     let addresses = opts.addrs.iter().map(|(ip, _)| *ip).collect();
     let software_steering = opts.software_steering;
-    let config = XdpConfig { mode, software_steering, ..XdpConfig::new(name, opts.threads, addresses) };
+    let mut ports = uri.ports.clone();
+    if let Some(ports) = ports.as_mut().filter(|p| p.is_empty()) {
+        ports.push(opts.port);
+    }
+    let config = XdpConfig {
+        mode: uri.mode,
+        ports: ports.unwrap_or_default(),
+        busy_poll: uri.busy_poll,
+        software_steering,
+        ..XdpConfig::new(uri.name.as_str(), opts.threads, addresses)
+    };
     Ok(XdpNic::open(&config)?)
 }
 
@@ -200,6 +224,7 @@ impl Lookout {
         let seen = self.watch.statistics();
         vec![
             ("nic.partial_checksums".into(), self.watch.partial()),
+            ("nic.tx_calls".into(), self.watch.kicks()),
             ("nic.rx_dropped".into(), seen.rx_dropped),
             ("nic.rx_ring_full".into(), seen.rx_ring_full),
             ("nic.rx_fill_empty".into(), seen.rx_fill_empty),
@@ -240,6 +265,7 @@ where
             delayed_ack: opts.delayed_ack,
             congestion: opts.congestion,
             ecn: opts.ecn,
+            pacing: opts.pacing,
             ..tcp::Config::default()
         },
         max_conns: opts.max_conns,
@@ -254,6 +280,8 @@ where
     let idle = if opts.spin { Idle::Spin } else { Idle::default() };
     let runner = RunnerConfig { pin: opts.pin.clone(), idle, sched: opts.sched };
     let queues = record(nic.queues(), opts)?;
+    let nic = Arc::new(nic);
+    let steering = nic.clone();
     let flows = move |t: &wire::Tuple| nic.flow_group(t);
     let mut runtime = None;
     let dataplane = Dataplane::start(stack, queues, flows, &runner, |core, shared| {
@@ -272,6 +300,9 @@ where
         Some(Backing::HugeTlb) | None => {}
     }
     let line = format!("{line}, {} elastic thread(s), sched {}", opts.threads, opts.sched);
+    let door =
+        open_door(&dataplane, Box::new(move |group, queue| steering.set_reta(group, queue)), &line, opts, control)?;
+    let line = door.as_ref().map_or(line.clone(), |door| format!("{line}, name {}", door.name()));
     let counted = shared.clone();
     let watched = lookout.as_ref().map(|l| Lookout::new(l.watch.clone()));
     control.ready(&line, move || {
@@ -288,6 +319,8 @@ where
             anyhow::bail!("an elastic thread has ended; its last words are above");
         }
     }
+    // Who is at it waits for moves that are under way.
+    drop(door);
     for core in dataplane.stop() {
         control.note(0, &format!("core {} is in application code that does not return: left behind", core.0));
     }
@@ -301,6 +334,30 @@ where
     }
     control.finished(&summary(&shared));
     Ok(())
+}
+
+/// The door to the control plane. Where one was not asked for by name, service goes on without.
+fn open_door(
+    dataplane: &Dataplane,
+    steer: Steer,
+    about: &str,
+    opts: &ZygixOptions,
+    control: Control,
+) -> anyhow::Result<Option<Door>> {
+    let Some(called) = opts.called.clone() else { return Ok(None) };
+    let named = matches!(called, Called::By(_));
+    let config = DoorConfig { called, about: about.to_owned(), sched: opts.sched, directory: None };
+    match Door::open(dataplane, Some(steer), &config) {
+        Ok(door) => {
+            control.note(1, &format!("commands and metrics at {}", door.path().display()));
+            Ok(Some(door))
+        }
+        Err(DoorError::Name(e)) if !named => {
+            control.note(0, &format!("`zygix ctl` will not find this: {e}"));
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The queues, recorded if `--pcap` says so.

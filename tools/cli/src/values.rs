@@ -156,15 +156,79 @@ impl FromStr for Cores {
     }
 }
 
-/// A NIC: `tap:NAME`, `xdp:NAME[,MODE]` or `shm:PATH`.
+/// A NIC: `tap:NAME`, `xdp:NAME[,OPTION]...` or `shm:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NicUri {
     /// A TAP device of this name.
     Tap(String),
-    /// This interface by AF_XDP, in this mode or the best that works.
-    Xdp(String, Option<xdp::Mode>),
+    /// An interface by AF_XDP.
+    Xdp(XdpUri),
     /// The shared-memory wire, met at this Unix socket.
     Shm(PathBuf),
+}
+
+/// An interface by AF_XDP: `NAME`, and any of `zero-copy`, `native`, `generic`, `ports`, `ports=PORT+PORT...`, `busy-poll`, `busy-poll=MICROS`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct XdpUri {
+    /// The interface.
+    pub(crate) name: String,
+    /// The mode, instead of the best that works.
+    pub(crate) mode: Option<xdp::Mode>,
+    /// The only ports to take; without a number, that which is served.
+    pub(crate) ports: Option<Vec<u16>>,
+    /// Busy polling, for so many microseconds.
+    pub(crate) busy_poll: Option<u32>,
+}
+
+/// What `busy-poll` alone asks for, in microseconds.
+const BUSY_POLL: u32 = 20;
+
+impl FromStr for XdpUri {
+    type Err = String;
+    fn from_str(text: &str) -> Result<XdpUri, String> {
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default();
+        if !(1..=15).contains(&name.len()) || name.contains(['/', ' ']) {
+            return Err("an interface's name has 1 to 15 characters, no slash, no blank".into());
+        }
+        let mut uri = XdpUri { name: name.into(), mode: None, ports: None, busy_poll: None };
+        for part in parts {
+            let (option, value) = part.split_once('=').map_or((part, None), |(option, value)| (option, Some(value)));
+            let mode = match (option, value) {
+                ("zero-copy", None) => xdp::Mode::ZeroCopy,
+                ("native", None) => xdp::Mode::Native,
+                ("generic", None) => xdp::Mode::Generic,
+                ("ports", ports) if uri.ports.is_none() => {
+                    uri.ports = Some(ports.map_or(Ok(Vec::new()), read_ports)?);
+                    continue;
+                }
+                ("busy-poll", micros) if uri.busy_poll.is_none() => {
+                    let micros = micros.map_or(Ok(BUSY_POLL), str::parse).ok().filter(|m| (1..=10_000).contains(m));
+                    uri.busy_poll = Some(micros.ok_or(format!("{part}: 1 to 10000 microseconds"))?);
+                    continue;
+                }
+                _ => {
+                    return Err(format!(
+                        "{part} is none of zero-copy, native, generic, ports, ports=PORT+PORT, busy-poll, busy-poll=MICROS, or the second of its kind"
+                    ));
+                }
+            };
+            if uri.mode.replace(mode).is_some() {
+                return Err(format!("{part}: one mode is enough"));
+            }
+        }
+        Ok(uri)
+    }
+}
+
+/// `80`, `11211+8080`.
+fn read_ports(text: &str) -> Result<Vec<u16>, String> {
+    let port = |part: &str| part.parse().ok().filter(|p| *p != 0).ok_or(format!("{part:?} is no port from 1 to 65535"));
+    let ports = text.split('+').map(port).collect::<Result<Vec<u16>, String>>()?;
+    if ports.len() > xdp::MAX_PORTS {
+        return Err(format!("{} ports are too many, {} at most", ports.len(), xdp::MAX_PORTS));
+    }
+    Ok(ports)
 }
 
 impl FromStr for NicUri {
@@ -175,20 +239,7 @@ impl FromStr for NicUri {
                 Ok(NicUri::Tap(name.into()))
             }
             Some(("tap", _)) => Err("a TAP's name has 1 to 15 characters, no slash, no blank".into()),
-            Some(("xdp", rest)) => {
-                let (name, mode) = rest.split_once(',').map_or((rest, None), |(name, mode)| (name, Some(mode)));
-                if !(1..=15).contains(&name.len()) || name.contains(['/', ' ']) {
-                    return Err("an interface's name has 1 to 15 characters, no slash, no blank".into());
-                }
-                let mode = match mode {
-                    None => None,
-                    Some("zero-copy") => Some(xdp::Mode::ZeroCopy),
-                    Some("native") => Some(xdp::Mode::Native),
-                    Some("generic") => Some(xdp::Mode::Generic),
-                    Some(other) => return Err(format!("no mode {other}: zero-copy, native or generic")),
-                };
-                Ok(NicUri::Xdp(name.into(), mode))
-            }
+            Some(("xdp", rest)) => rest.parse().map(NicUri::Xdp),
             Some(("shm", path)) if !path.is_empty() => Ok(NicUri::Shm(path.into())),
             Some((other, _)) if other != "shm" => {
                 Err(format!("there is no NIC of the kind {other}: tap:NAME, xdp:NAME or shm:PATH"))
@@ -253,8 +304,23 @@ mod tests {
     fn nics_are_named_by_kind() {
         assert_eq!(parsed("tap:zx0"), Some(NicUri::Tap("zx0".into())));
         assert_eq!(parsed("shm:/run/wire"), Some(NicUri::Shm("/run/wire".into())));
-        assert_eq!(parsed("xdp:eth0"), Some(NicUri::Xdp("eth0".into(), None)));
-        assert_eq!(parsed("xdp:eth0,generic"), Some(NicUri::Xdp("eth0".into(), Some(xdp::Mode::Generic))));
+        let xdp = |mode, ports| Some(NicUri::Xdp(XdpUri { name: "eth0".into(), mode, ports, busy_poll: None }));
+        assert_eq!(parsed("xdp:eth0"), xdp(None, None));
+        assert_eq!(parsed("xdp:eth0,generic"), xdp(Some(xdp::Mode::Generic), None));
+        assert_eq!(parsed("xdp:eth0,ports"), xdp(None, Some(vec![])));
+        assert_eq!(parsed("xdp:eth0,ports=80+443,native"), xdp(Some(xdp::Mode::Native), Some(vec![80, 443])));
+        for bad in [
+            "ports=",
+            "ports=0",
+            "ports=80,443",
+            "ports=65536",
+            "ports,ports",
+            "native,generic",
+            "native=1",
+            "busy-poll=0",
+        ] {
+            assert_eq!(parsed::<NicUri>(&format!("xdp:eth0,{bad}")), None, "{bad:?}");
+        }
         for bad in ["", "zx0", "tap:", "tap:a/b", "tap:0123456789abcdef", "shm:", "xdp:", "xdp:a b", "xdp:eth0,fast"] {
             assert_eq!(parsed::<NicUri>(bad), None, "{bad:?}");
         }

@@ -246,10 +246,31 @@ pub fn pinned(pid: u32, tid: u32) -> Option<usize> {
     list.trim().parse().ok()
 }
 
+/// Listings of a process's threads that are read at most: exits come one after another in a process that ends.
+const LISTINGS: usize = 8;
+
 /// The kernel's ids of a process's threads.
+///
+/// The kernel ends a listing early when the thread at which it stands exits meanwhile. What several listings name
+/// together is complete all the same, unless each of them met such an exit: they are read until two in a row agree,
+/// [`LISTINGS`] at most.
 pub fn threads_of(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|t| t.file_name().to_str()?.parse().ok()).collect()
+    let list = || -> BTreeSet<u32> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        tasks.filter_map(|t| t.file_name().to_str()?.parse().ok()).collect()
+    };
+    let mut last = list();
+    let mut seen = last.clone();
+    for _ in 1..LISTINGS {
+        let now = list();
+        let settled = now == last;
+        seen.extend(&now);
+        last = now;
+        if settled {
+            break;
+        }
+    }
+    seen.into_iter().collect()
 }
 
 /// What was counted over a number of windows.
@@ -345,6 +366,9 @@ impl Steal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
 
     const SLICE: Nanos = Nanos::from_millis(100);
@@ -454,8 +478,30 @@ mod tests {
         w.read();
         let [from, to] = [w.tracks[0].at[0], w.tracks[0].at[1]];
         assert!(to.ran.0 - from.ran.0 >= 4_000_000, "{from:?} {to:?}");
-        assert!(threads_of(std::process::id()).contains(&sys::thread::id()));
         assert!(Steal::start().unwrap().share().unwrap() <= 1.0);
+    }
+
+    #[test]
+    fn a_thread_is_listed_also_while_older_ones_exit() {
+        let missed = AtomicUsize::new(0);
+        for _ in 0..100 {
+            let go = Barrier::new(17);
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| {
+                        go.wait();
+                    });
+                }
+                scope.spawn(|| {
+                    go.wait();
+                    for _ in 0..10 {
+                        let listed = threads_of(std::process::id()).contains(&sys::thread::id());
+                        missed.fetch_add(usize::from(!listed), Relaxed);
+                    }
+                });
+            });
+        }
+        assert_eq!(missed.into_inner(), 0);
     }
 
     #[test]

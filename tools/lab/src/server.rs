@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -31,6 +32,8 @@ pub struct Server {
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     complaints: Arc<Mutex<VecDeque<String>>>,
+    /// Done when nobody can complain any more.
+    listener: Option<JoinHandle<()>>,
     clock: ProcessClock,
     /// What it said when it was ready.
     pub ready: String,
@@ -91,10 +94,10 @@ impl Server {
         let clock = ProcessClock::of(child.id())?;
         let (tx, lines) = channel();
         if let Some(out) = child.stdout.take() {
-            read_lines(out, move |line| _ = tx.send(line));
+            let _ = read_lines(out, move |line| _ = tx.send(line));
         }
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
-        if let Some(err) = child.stderr.take() {
+        let listener = child.stderr.take().map(|err| {
             let complaints = complaints.clone();
             read_lines(err, move |line| {
                 let mut kept = complaints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,9 +105,9 @@ impl Server {
                 if kept.len() > 20 {
                     kept.pop_front();
                 }
-            });
-        }
-        Ok(Server { name: name.to_owned(), child, stdin: None, lines, complaints, clock, ready: String::new() })
+            })
+        });
+        Ok(Server { name: name.to_owned(), child, stdin: None, lines, complaints, listener, clock, ready: String::new() })
     }
 
     /// What it is called in complaints.
@@ -127,20 +130,39 @@ impl Server {
     /// # Errors
     /// Why it does not answer; [`Interrupted`].
     pub fn usage(&mut self) -> Result<Usage> {
-        let Some(stdin) = self.stdin.as_mut() else {
+        let Some(stats) = self.stats()? else {
             if self.child.try_wait()?.is_some() {
                 return Err(self.failed());
             }
             return Ok(Usage { cpu: self.clock.read()?, idle: Nanos::ZERO });
         };
-        if stdin.write_all(b"stats\n").is_err() {
-            return Err(self.failed());
-        }
-        let stats = self.answer()?;
         // As close to its own reading of the idle time as it gets.
         let cpu = self.clock.read()?;
         let idle = stats["idle_ns"].as_u64().with_context(|| format!("the {} server answers nonsense", self.name))?;
         Ok(Usage { cpu, idle: Nanos(idle) })
+    }
+
+    /// Counters of ours by these names, those of all its cores together; 0 for one that it does not have. None of another's server.
+    ///
+    /// # Errors
+    /// As [`Server::usage`].
+    pub fn counters<const N: usize>(&mut self, names: [&str; N]) -> Result<Option<[u64; N]>> {
+        let Some(stats) = self.stats()? else { return Ok(None) };
+        let of_core = |key: &str, name: &str| key.split_once('.').is_some_and(|(_, n)| n == name);
+        let sum = |name: &str| {
+            let all = stats.as_object().into_iter().flatten().filter(|(key, _)| *key == name || of_core(key, name));
+            all.filter_map(|(_, n)| n.as_u64()).sum()
+        };
+        Ok(Some(names.map(sum)))
+    }
+
+    /// What it tells of itself, if it is ours.
+    fn stats(&mut self) -> Result<Option<Value>> {
+        let Some(stdin) = self.stdin.as_mut() else { return Ok(None) };
+        if stdin.write_all(b"stats\n").is_err() {
+            return Err(self.failed());
+        }
+        self.answer().map(Some)
     }
 
     /// The next line it says.
@@ -165,6 +187,13 @@ impl Server {
     fn failed(&mut self) -> anyhow::Error {
         // It may still be on its way out.
         let ended = wait(&mut self.child, Duration::from_secs(1));
+        if ended.is_some() {
+            // Its last words may still be in the pipe, which a child of its own can keep open.
+            let until = Instant::now() + Duration::from_secs(1);
+            while self.listener.as_ref().is_some_and(|l| !l.is_finished()) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         let kept = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         let last = kept.back().map(|l| l.trim_start_matches("zygix: "));
         match (last, ended) {
@@ -214,8 +243,8 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     }
 }
 
-fn read_lines(from: impl Read + Send + 'static, mut to: impl FnMut(String) + Send + 'static) {
-    std::thread::spawn(move || BufReader::new(from).lines().map_while(Result::ok).for_each(&mut to));
+fn read_lines(from: impl Read + Send + 'static, mut to: impl FnMut(String) + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || BufReader::new(from).lines().map_while(Result::ok).for_each(&mut to))
 }
 
 #[cfg(test)]
@@ -229,7 +258,8 @@ mod tests {
         // Nothing will ever accept here: the port is taken, and not listened on by the command.
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", "echo no such luck >&2; exit 3"]);
+        // What it says arrives after its end is known.
+        command.args(["-c", "(sleep 0.2; echo no such luck) >&2 & exit 3"]);
         let Err(e) = Server::others("unlucky", command, addr) else { panic!("it cannot have started") };
         assert_eq!(e.to_string(), "the unlucky server: no such luck");
         let Err(e) = Server::others("absent", Command::new("/no/such/program"), addr) else { panic!("nor this") };

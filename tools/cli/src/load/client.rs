@@ -59,9 +59,13 @@ impl Client {
                 let net = ZygixNet { mac, ip: ours.address, prefix: ours.prefix };
                 Ok(Client::Here(Box::new(Load::zygix(spec, &plan.place, nic, net)?)))
             }
-            Wire::Xdp { name, mode, ours } => {
+            Wire::Xdp { uri, ours } => {
                 let addresses = vec![ours.address];
-                let config = XdpConfig { mode: *mode, ..XdpConfig::new(name.as_str(), spec.threads as u16, addresses) };
+                let config = XdpConfig {
+                    mode: uri.mode,
+                    busy_poll: uri.busy_poll,
+                    ..XdpConfig::new(uri.name.as_str(), spec.threads as u16, addresses)
+                };
                 let nic = XdpNic::open(&config)?;
                 let net = ZygixNet { mac: nic.mac(), ip: ours.address, prefix: ours.prefix };
                 Ok(Client::Here(Box::new(Load::zygix(spec, &plan.place, nic, net)?)))

@@ -10,7 +10,7 @@ use units::Nanos;
 
 use super::args::{AGENT_PORT, Echo, HangupHow, How, Kv, KvWorkload, Pingpong, Spin, Sweep, Via};
 use crate::Usage;
-use crate::values::{Cores, HostAddress, Network, NicUri};
+use crate::values::{Cores, HostAddress, Network, NicUri, XdpUri};
 
 /// The windows of a search or a sweep, unless told otherwise.
 const POINT_SECONDS: f64 = 3.0;
@@ -43,7 +43,7 @@ pub(crate) struct Plan {
 pub(crate) enum Wire {
     Linux,
     Tap { name: String, ours: Network, host: Option<Network> },
-    Xdp { name: String, mode: Option<xdp::Mode>, ours: Network },
+    Xdp { uri: XdpUri, ours: Network },
     Shm { path: PathBuf, ours: Network },
     Agents(Vec<SocketAddr>),
 }
@@ -298,7 +298,10 @@ fn wire(how: &How, target: SocketAddr) -> anyhow::Result<Wire> {
         (NicUri::Xdp(..), Some(_)) => {
             Err(Usage("--host-addr: the interface is Linux's own and stays as it is (ip addr add)".into()).into())
         }
-        (NicUri::Xdp(name, mode), None) => Ok(Wire::Xdp { name: name.clone(), mode: *mode, ours }),
+        (NicUri::Xdp(XdpUri { ports: Some(_), .. }), None) => {
+            Err(Usage("--via: ports are a server's; the load takes any, at an address of its own".into()).into())
+        }
+        (NicUri::Xdp(uri), None) => Ok(Wire::Xdp { uri: uri.clone(), ours }),
         (NicUri::Tap(name), host) => {
             let host = match host {
                 None => Some(there),
@@ -450,6 +453,7 @@ mod tests {
             ("kv --nic shm:/run/wire --host-addr none", "not on an shm wire"),
             ("kv --via xdp:eth0", "name the server"),
             ("kv 198.18.0.2 --via xdp:eth0 --host-addr none", "Linux's own"),
+            ("kv 198.18.0.2 --via xdp:eth0,ports=80", "a server's"),
             ("kv 127.0.0.1 --agents 127.0.0.1 --nic tap:zx1", "cannot be used with"),
             ("kv 127.0.0.1 --agents 127.0.0.1,127.0.0.1:7117", "named twice"),
             ("kv 127.0.0.1 --json /nowhere/at/all.json", "no place for a file"),

@@ -50,7 +50,7 @@ fn heading(plan: &Plan) -> String {
         Wire::Linux => parts.push("Linux sockets".into()),
         Wire::Agents(agents) => parts.push(format!("{} agent(s)", agents.len())),
         Wire::Tap { name, .. } => parts.push(format!("our own stack, TAP {name}")),
-        Wire::Xdp { name, .. } => parts.push(format!("our own stack, AF_XDP on {name}")),
+        Wire::Xdp { uri, .. } => parts.push(format!("our own stack, AF_XDP on {}", uri.name)),
         Wire::Shm { .. } => parts.push("our own stack, shm wire (emulated)".into()),
     }
     parts.join("; ")

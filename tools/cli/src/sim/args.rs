@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use load::draw::{Gaps, ServiceTimes};
 use units::Nanos;
 
+use super::skew::SkewArgs;
 use super::world_args::{Campaign, Figures, World};
 
 /// `zygix sim`.
@@ -54,6 +55,15 @@ and lend. About ten minutes on two cores.
 Example:
   zygix sim figures --out results                       results/world.json and results/index.html")]
     Figures(Figures),
+    /// A tenth of the connections carry most of the load: what is left of it when the control plane's rule has moved flow groups
+    #[command(after_help = "\
+The real dataplane in virtual time, its real flow groups and moves, and the control plane's rule, which looks ten times a second: even, skewed and
+left alone, skewed and evened out. p99 is back when half a second, and all that follows, has at most 1.3 times that of the even case.
+
+Examples:
+  zygix sim skew --json skew.json                       8 cores, 50 us, both ways to schedule
+  zygix sim skew --together --seconds 6                 the busy connections begin on as few cores as hold them")]
+    Skew(SkewArgs),
     /// Thousands of small worlds, each drawn from its seed, in which nothing may be lost, doubled, out of order, leaked or forgotten
     #[command(after_help = "\
 Examples:

@@ -235,11 +235,20 @@ fn summary(args: &World, seeds: &[&Row]) -> (String, serde_json::Value) {
     let (mean, steals, lends) = (s(|r| r.mean_ns), of(|r| r.steal_rate), of(|r| r.lend_rate));
     let interrupts = of(|r| r.interrupt_rate);
     let cells = format!("{p50:>9.2} {p99:>9.2} {p999:>9.2} {mean:>9.2} {steals:>8.3} {lends:>8.3} {interrupts:>8.3}");
-    let object = json!({
+    let mut object = json!({
         "load": of(|r| r.load), "p50": p50, "p99": p99, "p999": p999, "mean": mean, "steal_rate": steals,
         "lend_rate": lends, "interrupt_rate": interrupts, "throughput": of(|r| r.throughput),
         "errors": of(|r| r.errors as f64), "requests": of(|r| r.requests as f64),
     });
+    if args.migrate.is_some() {
+        let all = |f: fn(&Row) -> u64| seeds.iter().copied().map(f).sum::<u64>();
+        let (moves, lost, dropped) = (all(|r| r.moves), all(|r| r.errors), all(|r| r.dropped));
+        let (reordered, duplicated) = (all(|r| r.reordered), all(|r| r.duplicated));
+        say!("{moves} moves: {lost} lost, {reordered} reordered, {duplicated} duplicated, {dropped} dropped");
+        object["migrations"] = json!({
+            "moves": moves, "lost": lost, "reordered": reordered, "duplicated": duplicated, "dropped": dropped,
+        });
+    }
     (cells, object)
 }
 

@@ -8,7 +8,7 @@ use load::draw::ServiceTimes;
 use load::draw::parse_span;
 use nic::Faults;
 use units::Nanos;
-use world::{Costs, Setup, Stalls, WorldError};
+use world::{Costs, Moves, Setup, Stalls, WorldError};
 
 use super::args::{Dist, a_load, slo};
 use crate::args::{Helping, Scheduler};
@@ -99,6 +99,14 @@ pub(crate) struct World {
     #[arg(long, value_name = "SPAN", default_value = "100us", value_parser = span)]
     pub(crate) delay: Nanos,
 
+    /// Move random flow groups between cores so often a second of virtual time, while the load runs
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) migrate: Option<f64>,
+
+    /// ... and let this share of it, in per cent, park a core or unpark one instead
+    #[arg(long, value_name = "%", default_value_t = 0.0, value_parser = share, requires = "migrate")]
+    pub(crate) park: f64,
+
     /// Write a line for each transition of the first world to FILE (needs --load)
     #[arg(long, value_name = "FILE", requires = "load")]
     pub(crate) trace: Option<PathBuf>,
@@ -140,6 +148,7 @@ impl World {
             connections: self.conns[0],
             batch: usize::from(self.batch),
             stalls,
+            moves: self.migrate.map(|rate| Moves { rate, park: self.park / 100.0 }),
             lost: self.lost.map(usize::from),
             faults,
             seed: self.seed + nth,
@@ -216,6 +225,20 @@ fn percent(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=50.0).contains(&share) => Ok(share),
         _ => Err("write per cent, from 0 to 50".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
+        _ => Err("write per cent, from 0 to 100".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=100_000.0).contains(&rate) => Ok(rate),
+        _ => Err("write how many a second, from 0.1 to 100000".into()),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use dataplane::{Controller, Dataplane, Idle, MoveError, Report, RunnerConfig, Sched};
 use load::Outcome;
 use load::draw::ServiceTimes;
-use netstack::{DropReason, Metrics, PoolSizes, StackConfig};
+use netstack::{DropReason, Metrics, PoolSizes, Shared, StackConfig};
 use nic::Nic;
 use openloop::{Config, Director, Drive, OpenLoop};
 use serde_json::{Value, json};
@@ -101,6 +101,65 @@ impl Steps {
     }
 }
 
+/// What may double or reorder segments, counted over all cores.
+#[derive(Clone, Debug, Default)]
+pub struct Causes {
+    /// Segments that came out of order to the server's TCP.
+    pub out_of_order: u64,
+    /// Segments that it sent again.
+    pub retransmits: u64,
+    /// Timers that asked for that: the acknowledgement did not come in time.
+    pub timeouts: u64,
+    /// Deferred frames that went on although older ones may have been on their way.
+    pub order_given_up: u64,
+    /// Frames dropped, by reason: those that came twice ("tcp_window") among them.
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+impl Causes {
+    fn of(shared: &Shared) -> Causes {
+        let total = |of: fn(&Metrics) -> u64| shared.total(of);
+        let drops = |reason: &DropReason| (reason.label(), shared.total(|m| m.drops(*reason)));
+        Causes {
+            out_of_order: total(|m| m.tcp_out_of_order.get()),
+            retransmits: total(|m| m.tcp_retransmits.get()),
+            timeouts: total(|m| m.tcp_timeouts.get()),
+            order_given_up: total(|m| m.order_given_up.get()),
+            drops: DropReason::ALL.iter().map(drops).collect(),
+        }
+    }
+
+    /// What has been added since.
+    fn since(&self, before: &Causes) -> Causes {
+        let drops = self.drops.iter().zip(&before.drops).map(|((name, n), (_, m))| (*name, n - m));
+        Causes {
+            out_of_order: self.out_of_order - before.out_of_order,
+            retransmits: self.retransmits - before.retransmits,
+            timeouts: self.timeouts - before.timeouts,
+            order_given_up: self.order_given_up - before.order_given_up,
+            drops: drops.filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+
+    /// Segments that came or were sent twice.
+    pub fn duplicated(&self) -> u64 {
+        let twice = self.drops.iter().filter(|(name, _)| *name == DropReason::TcpWindow.label());
+        self.retransmits + twice.map(|(_, n)| n).sum::<u64>()
+    }
+
+    fn object(&self) -> Value {
+        let drops: serde_json::Map<_, _> = self.drops.iter().map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
+        json!({
+            "duplicated": self.duplicated(),
+            "reordered": self.out_of_order,
+            "retransmits": self.retransmits,
+            "timeouts": self.timeouts,
+            "order_given_up": self.order_given_up,
+            "drops": drops,
+        })
+    }
+}
+
 /// What was measured in one way to schedule.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -108,6 +167,8 @@ pub struct Measured {
     pub sched: Sched,
     /// Server cores.
     pub cores: usize,
+    /// The smallest retransmission timeout, if not the usual one.
+    pub rto_min: Option<Nanos>,
     /// The share of its capacity that the server was asked for.
     pub load: f64,
     /// What the server came to in a closed loop, in requests per second, and what it was asked at random migrations.
@@ -126,8 +187,10 @@ pub struct Measured {
     pub reordered: u64,
     /// Segments that came to the server's TCP twice, or that it sent twice.
     pub duplicated: u64,
-    /// Segments doubled, and out of order, in a stretch as long without any move: what the machine does by itself.
-    pub still: (u64, u64),
+    /// What lies behind these, with moves and without any.
+    pub causes: Causes,
+    /// The latter: what the machine does by itself, in a stretch half as long as the one with moves.
+    pub causes_still: Causes,
     /// Requests that were answered.
     pub answered: u64,
     /// The 99th percentile of latency under random migrations, and before them, without any.
@@ -144,6 +207,7 @@ impl Measured {
             "sched": self.sched.to_string(),
             "cores": self.cores,
             "load": self.load,
+            "rto_min_us": self.rto_min.map(|t| t.0 as f64 / 1e3),
             "connections": CONNECTIONS,
             "capacity": self.capacity,
             "rate": self.rate,
@@ -152,7 +216,8 @@ impl Measured {
             "lost": self.lost,
             "reordered": self.reordered,
             "duplicated": self.duplicated,
-            "without_moves": { "duplicated": self.still.0, "reordered": self.still.1 },
+            "causes": self.causes.object(),
+            "without_moves": self.causes_still.object(),
             "p99_us": self.p99.0 as f64 / 1e3,
             "p99_still_us": self.p99_still.0 as f64 / 1e3,
             "random": self.random.object(),
@@ -171,15 +236,16 @@ struct Rig {
 }
 
 impl Rig {
-    fn start(sched: Sched, cores: &[usize]) -> Result<Rig> {
+    fn start(sched: Sched, cores: &[usize], rto_min: Option<Nanos>) -> Result<Rig> {
         let config = Config { connections: CONNECTIONS, ..Config::new(cores.len() as u16, echo(64)) };
         let (mut nic, director) = OpenLoop::new(&config)?;
-        let stack = StackConfig {
+        let mut stack = StackConfig {
             tcp_ports: vec![config.port],
             max_conns: 2 * CONNECTIONS as usize,
             pools: POOLS,
             ..StackConfig::new(config.server.mac, config.server.ip, 15)
         };
+        stack.tcp.rto_min = rto_min.unwrap_or(stack.tcp.rto_min);
         let runner = RunnerConfig { pin: cores.to_vec(), idle: Idle::Spin, sched };
         let (queues, mut runtime) = (nic.queues(), None);
         let nic = Arc::new(nic);
@@ -198,15 +264,21 @@ impl Rig {
         Ok(Rig { dataplane, director, controller, cores: cores.len() })
     }
 
+    /// Sets the NIC's table for the first time: from then on the emulated NIC, whose work is in the server's time, looks up where each frame goes.
+    fn set_table(&self) -> Result<()> {
+        let owners = self.controller.groups();
+        let here = owners[0];
+        let other = owners.iter().find(|owner| **owner != here).context("one core has all flow groups")?;
+        let group = GroupSet::from_iter([FlowGroupId(0)]);
+        self.controller.move_groups(group, *other)?;
+        Ok(())
+    }
+
     /// What the server comes to in a closed loop.
     fn capacity(&self) -> Result<f64> {
         let think = Some(ServiceTimes::det(Nanos::from_micros(1)));
         let drive = Drive { think, ..Drive::new(1000.0, Nanos::from_millis(500)) };
         Ok(self.director.run(&drive)?.achieved_rps())
-    }
-
-    fn total(&self, of: impl Fn(&Metrics) -> u64) -> u64 {
-        self.dataplane.shared().total(of)
     }
 
     /// Load at `rate`, during which `act` is called again and again.
@@ -258,22 +330,21 @@ impl Dice {
 }
 
 /// Measures one way to schedule at a share `load` of its capacity for `length` under random migrations, and half as long while cores are removed and added in turn.
+/// `rto_min`: the server's smallest retransmission timeout, if not the usual one: on a machine that takes a processor away for longer, that alone doubles segments.
 ///
 /// # Errors
 /// The server does not start, or a move fails.
-pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64) -> Result<Measured> {
+pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64, rto_min: Option<Nanos>) -> Result<Measured> {
     if cores.len() < 2 {
         bail!("bench migrate needs two cores: flow groups have to go somewhere");
     }
-    let rig = Rig::start(sched, cores)?;
+    let rig = Rig::start(sched, cores, rto_min)?;
+    rig.set_table()?;
     let capacity = rig.capacity()?;
     let rate = load * capacity;
     let (mut random, mut add, mut remove) = (Steps::default(), Steps::default(), Steps::default());
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let counts = || {
-        let twice = rig.total(|m| m.drops(DropReason::TcpWindow)) + rig.total(|m| m.tcp_retransmits.get());
-        (twice, rig.total(|m| m.tcp_out_of_order.get()))
-    };
+    let counts = || Causes::of(rig.dataplane.shared());
     let begun = counts();
     let still = rig.director.run(&Drive::new(rate, length))?;
     let before = counts();
@@ -291,21 +362,23 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64) -> Result<Me
         }
         Ok(())
     })?;
-    let after = counts();
+    let (causes, causes_still) = (counts().since(&before), before.since(&begun));
     let errors = [&stirred.errors, &turned.errors];
     Ok(Measured {
         sched,
         cores: rig.cores,
         load,
+        rto_min,
         capacity,
         rate,
         random,
         remove,
         add,
         lost: errors.iter().map(|e| e.total() - e.wrong).sum(),
-        reordered: errors.iter().map(|e| e.wrong).sum::<u64>() + after.1 - before.1,
-        duplicated: after.0 - before.0,
-        still: (before.0 - begun.0, before.1 - begun.1),
+        reordered: errors.iter().map(|e| e.wrong).sum::<u64>() + causes.out_of_order,
+        duplicated: causes.duplicated(),
+        causes,
+        causes_still,
         answered: stirred.completed + turned.completed,
         p99: stirred.p99(),
         p99_still: still.p99(),

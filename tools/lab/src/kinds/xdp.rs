@@ -53,6 +53,8 @@ struct Round {
     max_rps: Option<f64>,
     /// Microseconds per request at equal load: all of it, its threads', the kernel's on the client's core.
     cost: Option<[f64; 3]>,
+    /// Then, of ours: requests per turn that found any, and system calls made to transmit, per request.
+    turns: Option<[f64; 2]>,
 }
 
 struct Side {
@@ -106,6 +108,7 @@ pub fn run(lab: &mut Lab, asked: &Asked, extent: Extent) -> Result<Finding> {
          runs the server's receive path.",
         asked.records, SHAPE.0, SHAPE.1
     ));
+    document.notes.extend(sides.iter().filter_map(small_batches));
     let tables = vec![figures(&sides), ratios(&sides)];
     let text = tables.iter().map(text).collect::<Vec<_>>().join("\n");
     document.tables = tables;
@@ -167,7 +170,14 @@ fn turn(lab: &mut Lab, asked: &Asked, lengths: Lengths, equal: f64, side: &mut S
     round.max_rps = hunted.iter().find_map(|h| h.found.max_rps);
     side.errors += hunted.iter().flat_map(|h| &h.tried).map(|t| t.wrong).sum::<u64>();
     lab.progress.say(&format!("{} at {equal:.0} requests/s, as all", side.stack.name()));
+    const COUNTED: [&str; 2] = ["turns_busy", "nic.tx_calls"];
+    let before = runner.server.server.counters(COUNTED)?;
     let point = runner.window(lab, Work::Usr.pace(equal), lengths.point)?;
+    let after = runner.server.server.counters(COUNTED)?;
+    let requests = point.cost.requests as f64;
+    round.turns = before.zip(after).map(|([turns, calls], [more_turns, more_calls])| {
+        [requests / (more_turns - turns).max(1) as f64, (more_calls - calls) as f64 / requests.max(1.0)]
+    });
     side.errors += point.outcome.errors.total();
     let each = |c: &Cost| [c.total(), c.per_request(c.threads), c.per_request(c.kernel)];
     round.cost = Some(each(&point.cost));
@@ -203,6 +213,16 @@ fn client(lab: &Lab, to: &Contender, asked: &Asked, (connections, depth): (u32, 
     let net = ZygixNet { mac: nic.mac(), ip: CLIENT.into(), prefix: PREFIX };
     let spec = Spec { connections, depth, ..Spec::new(usr(asked.records), target) };
     Load::zygix(&spec, &lab.place(), nic, net).map_err(measure::refusal)
+}
+
+/// How large the batches were in which a side of ours handled the equal load: what a turn costs is divided by that.
+fn small_batches(side: &Side) -> Option<String> {
+    let median = |which: usize| Spread::of(side.rounds.iter().filter_map(|r| Some(r.turns?[which]))).map(|s| s.median);
+    let (batch, calls) = (median(0)?, median(1)?);
+    let name = side.stack.name();
+    Some(format!(
+        "{name} at the equal load: {batch:.2} requests a turn, {calls:.2} transmit calls a request (medians of the rounds)."
+    ))
 }
 
 /// A figure of each round of a side.
