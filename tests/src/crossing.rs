@@ -5,7 +5,7 @@ use bridge::{End, Running, Seen};
 use nic::Faults;
 use sys::link::{self, Place};
 
-use crate::{CLIENT, Namespace, Rig, SERVER, Serve, Server, TAP, need};
+use crate::{CLIENT, Namespace, Rig, SERVER, Serve, Server, TAP, XDP, need};
 
 /// The link's interface, at both ends.
 const LINK: &str = "zl0";
@@ -19,6 +19,7 @@ const HOST: &str = "zv0";
 ///
 /// ```text
 ///   clients --- zl0 TAP ==[faults]== zl0 TAP --- sw0 ---+--- zx0 TAP --- Zygix
+///                                                       +--- veth  zx1 --- Zygix by AF_XDP, or
 ///                                                       +--- veth  zv0 --- a Linux server, in a namespace of its own
 /// ```
 ///
@@ -52,7 +53,15 @@ impl Crossing {
         let join = |port: &str| link::add_port(port, SWITCH).expect("the switch takes ports");
         far.inside(|| join(LINK));
         let mut behind = Vec::new();
-        let server = if serve.stack.is_ours() {
+        let server = if serve.stack.is_xdp() {
+            need::xdp()?;
+            far.inside(|| {
+                link::add_veth("zv1", XDP, Place::Here).expect("root can make a pair");
+                join("zv1");
+                link::up("zv1").and_then(|()| link::up(XDP)).expect("they were just made");
+            });
+            Server::start(&far, &mut serve.command(&far))
+        } else if serve.stack.is_ours() {
             let server = Server::start(&far, &mut serve.clone().with("--host-addr none").command(&far));
             far.inside(|| join(TAP));
             server

@@ -94,7 +94,7 @@ fn there_were(crossing: &Crossing, faults: &Faults) {
 
 on_stacks! {
     /// One frame of a hundred.
-    [zygix = Zygix]
+    [zygix = Zygix, xdp = Xdp]
     fn loss_of_one_percent(stack) {
         both_ways(stack, loss(), &EACH);
     }
@@ -118,7 +118,7 @@ on_stacks! {
     }
 
     /// All of these, over a link with a latency of 5 ms and jitter; Linux at both ends shows that it can be done.
-    [zygix = Zygix, linux = Linux]
+    [zygix = Zygix, xdp = Xdp, linux = Linux]
     fn everything_and_far_away(stack) {
         both_ways(stack, all_together(), &FAR);
     }

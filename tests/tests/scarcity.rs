@@ -38,9 +38,8 @@ fn kv(stack: Stack) -> Serve {
 }
 
 on_stacks! {
-    /// Ten thousand clients stop in the middle of a line that is longer than a small buffer. (Not in AF_XDP's generic mode: there one queue's
-    /// buffers would have to do for both threads.)
-    [zygix = Zygix, software = Software, xdp = Xdp, linux = Linux, floating = Floating]
+    /// Ten thousand clients stop in the middle of a line that is longer than a small buffer.
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn half_lines(stack) {
         let _turn = need!(need::connections(10_000));
         let rig = need!(Rig::start(&kv(stack)));
@@ -104,7 +103,7 @@ on_stacks! {
     }
 
     /// More values than fit: the oldest go, memory stays where it is, or with `-M` the server refuses.
-    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn more_values_than_memory(stack) {
         let rig = need!(Rig::start(&kv(stack).with("-m 16")));
         let mut text = rig.text();
@@ -132,9 +131,8 @@ on_stacks! {
         rig.is_well();
     }
 
-    /// Two hundred clients send to the echo and never read: what they sent waits in their own buffers and windows. (Not over
-    /// AF_XDP: there frames that find no buffer are lost, as on a NIC, and the one that reads after all may wait for its peer's timers for minutes.)
-    [zygix = Zygix, software = Software, linux = Linux, floating = Floating]
+    /// Two hundred clients send to the echo and never read: what they sent waits in their own buffers and windows.
+    [zygix = Zygix, software = Software, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn deaf_talkers(stack) {
         // 200 MB are many times what all of our buffers hold, and far from what Linux has for all of its sockets.
         const EACH: usize = 1 << 20;
@@ -198,7 +196,7 @@ on_stacks! {
     }
 
     /// Clients that vanish by resets in every stage leave nothing behind.
-    [zygix = Zygix, xdp = Xdp, linux = Linux, floating = Floating]
+    [zygix = Zygix, xdp = Xdp, generic = Generic, linux = Linux, floating = Floating]
     fn resets(stack) {
         let rig = need!(Rig::start(&kv(stack)));
         let mut witness = rig.text();

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
-use sys::ethtool;
+use sys::ethtool::{self, Queues};
 use sys::link;
 use tests::{
     App, KERNEL, Namespace, PORT, Ran, SERVER, Serve, Server, Stack, TAP, Text, V6, Veth, XDP, need, os, piped, run,
@@ -118,6 +118,55 @@ fn the_interface_stays_the_kernels() {
     }
 }
 
+/// One address for both: the named port is ours, of both families; everything else at it is the kernel's, which answers for the address. Our own
+/// questions (who is the client?) are answered to the kernel, and seen by us.
+#[test]
+fn named_ports_of_the_kernels_own_address() {
+    let both = [IpAddr::from(KERNEL), "2001:2::9".parse().expect("an address")];
+    for mode in ["native", "generic"] {
+        let rig = need!(Rig::new(1));
+        rig.far.inside(|| link::add_address(XDP, both[1], 64)).unwrap();
+        let kernel = rig.kernel_echo(22);
+        let mut session = rig.connect((KERNEL, 22));
+        let mut converse = |what: &[u8]| {
+            session.write_all(what).expect("the kernel reads");
+            let mut back = vec![0; what.len()];
+            session.read_exact(&mut back).expect("the kernel echoes");
+            assert_eq!(back, what);
+        };
+        converse(b"before");
+        let line = format!("serve kv --nic xdp:zx1,{mode},ports -p {PORT} --addr {}/24 --addr {}/64", both[0], both[1]);
+        let mut command = Command::new(zygix_path());
+        command.args(line.split_whitespace()).args(["--supervised", "--netns", rig.far.name()]);
+        let server = Server::start(&rig.far, piped(&mut command));
+        assert!(server.ready_line().contains("named ports"), "{}", server.ready_line());
+        for (i, address) in both.into_iter().enumerate() {
+            let mut text = Text::new(rig.connect((address, PORT)));
+            for round in 0..100 {
+                use_kv(&mut text, 100 * i + round);
+                converse(&vec![round as u8; 1 + round * 10]);
+            }
+            assert!(rig.ping(&address.to_string()), "{address}");
+        }
+        // A port that nobody has is refused, by the kernel; and a new session of its own is let in.
+        let refused = rig.near.inside(|| TcpStream::connect_timeout(&(KERNEL, 80).into(), tests::PATIENCE));
+        assert_eq!(refused.map(drop).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        let another = rig.kernel_echo(2222);
+        drop(rig.connect((KERNEL, 2222)));
+        assert_eq!(another.join().expect("it only echoes"), 0);
+        let counters = server.counters();
+        assert_eq!((counters.total("tcp_accepts"), counters.total("arp_replies")), (2, 0), "{counters:?}");
+        drop(server);
+        converse(b"after");
+        drop(session);
+        kernel.join().expect("it only echoes");
+        // The port is the kernel's again.
+        let again = rig.kernel_echo(PORT);
+        drop(rig.connect((KERNEL, PORT)));
+        again.join().expect("it only echoes");
+    }
+}
+
 /// A server that is killed while it works leaves an interface that the kernel can use, and the next one starts. `ZYGIX_STRESS=long`: 100 times.
 #[test]
 fn killed_at_any_time_nothing_is_left() {
@@ -159,7 +208,9 @@ fn refusals_say_what_to_do() {
     let ours = "--addr 198.18.0.2/24";
     complains(&format!("serve kv --nic xdp:nowhere0 {ours}"), &["no interface nowhere0", "ip link"]);
     complains("serve kv --nic xdp:zx1 --addr 198.18.0.9/24", &["198.18.0.9", "kernel", "ip addr del"]);
-    complains(&format!("serve kv --nic xdp:zx1 -t 2 {ours}"), &["1 receive queue", "ethtool -L zx1 rx 2 tx 2"]);
+    rig.far.inside(|| ethtool::set_queues(XDP, Queues { rx: 2, tx: 2 })).unwrap();
+    complains(&format!("serve kv --nic xdp:zx1 -t 3 {ours}"), &["2 receive queue", "ethtool -L zx1 rx 3 tx 3"]);
+    rig.far.inside(|| ethtool::set_queues(XDP, Queues { rx: 1, tx: 1 })).unwrap();
     complains(&format!("serve kv --nic xdp:zx1,zero-copy {ours}"), &["zero-copy", "zx1"]);
     rig.far.inside(|| link::set_mtu(XDP, 9000)).unwrap();
     complains(&format!("serve kv --nic xdp:zx1 {ours}"), &["MTU of 9000", "ip link set zx1 mtu 2034"]);
@@ -209,14 +260,19 @@ fn without_privilege_the_remedy_is_named() {
     assert!(ran.err.contains("run as root") && ran.err.trim().lines().count() == 1, "{}", ran.err);
 }
 
-/// Two queues, and a program at the other end of the veth, in another namespace: no frame passes from core to core. With --steering
-/// software, and in generic mode, they do, and that is said.
+/// Two threads: on two queues, steered by a program at the other end of the veth, in another namespace; on one queue, or where all frames come by one
+/// (generic mode), by our own program. No frame passes from core to core. With --steering software they do, and that is said.
 #[test]
-fn two_queues_are_steered_from_the_other_end() {
-    for (stack, more, steered) in
-        [(Stack::Xdp, "", true), (Stack::Xdp, "--steering software", false), (Stack::Generic, "", false)]
-    {
-        let rig = need!(Rig::new(2));
+fn two_threads_get_their_own_flows() {
+    for (queues, stack, more, steered) in [
+        (2, Stack::Xdp, "", true),
+        (2, Stack::Xdp, "--steering software", false),
+        (2, Stack::Generic, "", true),
+        (1, Stack::Xdp, "", true),
+        (1, Stack::Xdp, "--steering software", false),
+        (1, Stack::Generic, "", true),
+    ] {
+        let rig = need!(Rig::new(queues));
         let server = rig.serve(&kv(stack).threads(2).with(more));
         assert_eq!(server.log().contains("software RSS"), !steered, "{}", server.log());
         let mut clients: Vec<Text> = (0..64).map(|_| Text::new(rig.connect((SERVER, PORT)))).collect();
@@ -230,7 +286,25 @@ fn two_queues_are_steered_from_the_other_end() {
         let accepts = counters.per_core("tcp_accepts");
         assert!(accepts.len() == 2 && accepts.iter().all(|n| *n >= 8), "{accepts:?}");
         let forwarded = counters.total("rx_forwarded_in");
-        assert_eq!(forwarded == 0, steered, "{counters:?}");
+        assert_eq!(forwarded == 0, steered, "{queues} {stack:?} {more}: {counters:?}");
+        assert!(rig.ping(&KERNEL.to_string()));
+    }
+}
+
+/// Busy polling is asked for and said; where the kernel refuses it, that is said, and frames come all the same.
+#[test]
+fn busy_polling_is_said() {
+    for mode in ["native", "generic"] {
+        let rig = need!(Rig::new(1));
+        let line = format!("serve kv --nic xdp:zx1,{mode},busy-poll=50 -p {PORT} --addr {SERVER}/24");
+        let mut command = Command::new(zygix_path());
+        command.args(line.split_whitespace()).args(["--supervised", "--netns", rig.far.name()]);
+        let server = Server::start(&rig.far, piped(&mut command));
+        let (polls, refused) =
+            (server.ready_line().contains(", busy polling"), server.log().contains("no busy polling"));
+        assert!(polls != refused, "{} {}", server.ready_line(), server.log());
+        let mut text = Text::new(rig.connect((SERVER, PORT)));
+        (0..100).for_each(|round| use_kv(&mut text, round));
     }
 }
 
@@ -264,21 +338,27 @@ fn one_client_drives_linux_and_ours() {
     drop(ours);
 }
 
-/// The interface is removed while the service runs: it is said, counted, and nobody panics.
+/// The interface is removed while the service runs: it is said, counted, and nobody panics. By one socket, by two on one queue, and where
+/// the kernel has the address as well.
 #[test]
 fn an_interface_that_vanishes_is_said() {
-    let rig = need!(Rig::new(1));
-    let server = rig.serve(&kv(Stack::Xdp));
-    let mut text = Text::new(rig.connect((SERVER, PORT)));
-    use_kv(&mut text, 0);
-    // Down, and up again: the session goes on.
-    rig.far.inside(|| link::down(XDP).and_then(|()| link::up(XDP))).unwrap();
-    use_kv(&mut text, 1);
-    rig.far.inside(|| link::delete(XDP)).unwrap();
-    wait_for("the server's complaint", || server.log().contains("has gone").then_some(()));
-    assert_eq!(server.counters().0["nic.gone"], 1);
-    let ended = server.end(libc::SIGTERM);
-    assert!(ended.status.success() && !ended.log.contains("panicked"), "{}", ended.log);
+    for (threads, nic, address) in [(1, "zx1", SERVER), (2, "zx1", SERVER), (1, "zx1,ports", KERNEL)] {
+        let rig = need!(Rig::new(1));
+        let line = format!("serve kv --nic xdp:{nic} -t {threads} -p {PORT} --addr {address}/24");
+        let mut command = Command::new(zygix_path());
+        command.args(line.split_whitespace()).args(["--supervised", "--netns", rig.far.name()]);
+        let server = Server::start(&rig.far, piped(&mut command));
+        let mut text = Text::new(rig.connect((address, PORT)));
+        use_kv(&mut text, 0);
+        // Down, and up again: the session goes on.
+        rig.far.inside(|| link::down(XDP).and_then(|()| link::up(XDP))).unwrap();
+        use_kv(&mut text, 1);
+        rig.far.inside(|| link::delete(XDP)).unwrap();
+        wait_for("the server's complaint", || server.log().contains("has gone").then_some(()));
+        assert_eq!(server.counters().0["nic.gone"], 1);
+        let ended = server.end(libc::SIGTERM);
+        assert!(ended.status.success() && !ended.log.contains("panicked"), "{}", ended.log);
+    }
 }
 
 /// A peer whose super-frames are larger than our frames: the loss is seen, and one line says what to run. Without them, all is well.
