@@ -107,7 +107,16 @@ impl Server {
                 }
             })
         });
-        Ok(Server { name: name.to_owned(), child, stdin: None, lines, complaints, listener, clock, ready: String::new() })
+        Ok(Server {
+            name: name.to_owned(),
+            child,
+            stdin: None,
+            lines,
+            complaints,
+            listener,
+            clock,
+            ready: String::new(),
+        })
     }
 
     /// What it is called in complaints.
