@@ -99,22 +99,29 @@ impl<Q: Queue> Stack<Q> {
         &mut self,
         id: ConnId,
         seg: &Segment,
-        payload: MbufQueue,
+        mut payload: MbufQueue,
         ends: &Ends,
         hash: u64,
         now: Nanos,
     ) -> Result<(), DropReason> {
         self.metrics.tcp_segments_in.inc();
         // When buffers run out, those connections wait that hold more than a share of what is left: the peer sends again. So hoarders leave
-        // room for a request of several segments, and a part of one does not shut its sender out.
+        // room for a request of several segments, and a part of one does not shut its sender out. Of a super-frame as much is taken as may
+        // be, so that its sender hears of progress; and all are offered small windows, so that readers go on without being refused.
         let free = self.link.pools.mbufs.available();
         let short = free < self.link.pools.mbufs.count() / 8;
         let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
-        if short && seg.len > 0 && !may_hold_more(conn, payload.len(), free) {
-            return Err(DropReason::NoMbuf);
-        }
+        let part;
+        let seg = match short && seg.len > 0 {
+            true => {
+                part = first_part(seg, &mut payload, may_hold(conn, free)).ok_or(DropReason::NoMbuf)?;
+                &part
+            }
+            false => seg,
+        };
         let Some(tcb) = conn.tcb.as_mut() else { return Err(DropReason::TcpOther) };
+        tcb.set_sparing(short);
         let from = tcb.rcv_nxt();
         let keep_ooo = !short && (seg.seq == from || conn.out_of_order.len() < HELD_MAX);
         let arrival = tcb.segment_arrives(now, shared.tcp(ends), seg, keep_ooo, records);
@@ -392,13 +399,26 @@ fn narrower(conn: &Conn) -> Option<u16> {
     (conn.tcb.as_ref()?.mss() > fits).then_some(wire::ipv6::MIN_MTU)
 }
 
-/// Whether a connection may pin `more` receive buffers when only `free` are left: a super-frame is as many as it fills. While the application has its buffers it is not known
-/// how many come back: then it may not.
+/// How many more receive buffers a connection may pin when only `free` are left. While the application has its buffers it is not known how
+/// many come back: then it has no share.
 #[cold]
-fn may_hold_more(conn: &Conn, more: usize, free: usize) -> bool {
+fn may_hold(conn: &Conn, free: usize) -> usize {
     let held = conn.rx.len() + conn.out_of_order.len();
-    let first = held == 0 && more <= SMALL && free > LAST;
-    conn.phase != Phase::Busy && (first || held + more <= free / SHARE)
+    let first = if held == 0 && free > LAST { SMALL } else { 0 };
+    let share = if conn.phase == Phase::Busy { 0 } else { free / SHARE };
+    first.max(share.saturating_sub(held))
+}
+
+/// The beginning of a segment, as much of it as lies in `most` buffers: its sender takes the rest for lost. None, if that is nothing.
+#[cold]
+fn first_part(seg: &Segment, payload: &mut MbufQueue, most: usize) -> Option<Segment> {
+    if payload.len() <= most {
+        return Some(*seg);
+    }
+    let len = payload.iter().take(most).map(|m| m.len() as u32).sum();
+    cut(payload, 0, len);
+    let flags = seg.flags.without(Flags::FIN.union(Flags::PSH));
+    (len > 0).then_some(Segment { len, flags, ..*seg })
 }
 
 /// Frees `n` acknowledged bytes from the head of a send queue.

@@ -412,6 +412,48 @@ fn hoarders_of_buffers_leave_room_for_requests_of_several_segments() {
     }
 }
 
+/// When buffers are short, a frame that fills many of them is taken in part, whatever its sender holds already, and the window offered is
+/// small: a sender of much whose data is read goes on without a timeout.
+#[test]
+fn readers_go_on_when_hoarders_have_the_buffers() {
+    let mut w = World::new(|c| c);
+    let mut seen = witness(&mut w);
+    let (mut reader, _) = w.open(peer(2), 5001, ECHO, mss(1460)).unwrap();
+    for port in 6000..6100 {
+        let (hoarder, _) = w.open(peer(1), port, DEAF, mss(1460)).unwrap();
+        let piece = |n: u32| Client { snd: hoarder.snd + 600 * n, ..hoarder.clone() }.say(ACK).with(&[b'h'; 600]);
+        meanwhile(&mut w, &mut seen, (0..100).map(piece));
+    }
+    assert!(w.stack.rx_available() < POOL / 8);
+    let text: Vec<u8> = (0..400_000).map(letter).collect();
+    let (start, edge) = (reader.snd, reader.snd + 65_535);
+    let mut back = Vec::new();
+    let mut rounds = 0;
+    while back.len() < text.len() {
+        let done = reader.snd.since(start) as usize;
+        // A super-frame of what was promised at first, later of what is offered.
+        let len = (text.len() - done).min(if reader.snd.lt(edge) { 40_000 } else { 5840 });
+        let sent = w.tell(&reader.say(ACK).with(&text[done..done + len]));
+        let heard: Vec<&Sent> = reader.heard(&sent).collect();
+        let acked = heard.iter().map(|s| s.header.ack.since(start) as usize).max().unwrap_or(done);
+        assert!(acked > done, "after {done} bytes nothing was taken");
+        for part in heard {
+            back.extend_from_slice(&part.payload);
+            reader.rcv += part.payload.len() as u32;
+        }
+        reader.snd = start + acked as u32;
+        let more = w.tell(&reader.ack(65535));
+        for part in reader.heard(&more) {
+            back.extend_from_slice(&part.payload);
+            reader.rcv += part.payload.len() as u32;
+        }
+        w.tell(&reader.ack(65535));
+        rounds += 1;
+    }
+    assert!(back == text, "{} bytes", back.len());
+    assert!(rounds < 120, "{rounds} rounds");
+}
+
 // --- disorder --------------------------------------------------------------------------------------------------------
 
 /// The bytes of a stream that is sent in disorder.

@@ -342,9 +342,13 @@ impl Tcb {
     /// The window that the buffer would allow.
     #[inline]
     pub(crate) fn window_to_offer(&self) -> u32 {
-        self.rcv_buf.saturating_sub(self.unread).min(u32::from(u16::MAX) << self.rcv_shift)
+        let buf = if self.has(Bits::SPARING) { self.rcv_buf.min(SPARING * u32::from(self.smss)) } else { self.rcv_buf };
+        buf.saturating_sub(self.unread).min(u32::from(u16::MAX) << self.rcv_shift)
     }
 }
+
+/// Segments offered when memory is short.
+const SPARING: u32 = 4;
 
 /// The window field of a SYN.
 pub(crate) fn syn_window(cfg: &Config) -> u16 {

@@ -190,6 +190,8 @@ impl Bits {
     pub(crate) const PACED: Bits = Bits(1 << 28);
     /// New data waits for the next stride.
     pub(crate) const RESTS: Bits = Bits(1 << 29);
+    /// The window offered is a small one, for buffers are short.
+    pub(crate) const SPARING: Bits = Bits(1 << 30);
 }
 
 impl BitOr for Bits {

@@ -61,6 +61,16 @@ impl Tcb {
         if on { self.set(Bits::NAGLE) } else { self.clear(Bits::NAGLE) }
     }
 
+    /// Whether no more than four segments are offered to the peer beyond what the user has not read, because memory is short. What was
+    /// promised stays so (RFC 9293 section 3.8.6: the window does not shrink); a connection whose user reads goes on, a few segments per
+    /// round trip, and without the losses and timeouts of a peer that is refused.
+    #[inline]
+    pub fn set_sparing(&mut self, on: bool) {
+        if self.has(Bits::SPARING) != on {
+            if on { self.set(Bits::SPARING) } else { self.clear(Bits::SPARING) }
+        }
+    }
+
     /// Whether a segment that is not full waits for more data: until this is taken back, or the connection is closed, or for a
     /// retransmission timeout with nothing in flight.
     pub fn set_cork(&mut self, on: bool) {

@@ -176,6 +176,36 @@ fn the_receive_window_closes_and_opens_without_silliness() {
 }
 
 #[test]
+fn a_sparing_window_keeps_what_was_promised_and_offers_four_segments_from_there() {
+    let cfg = plain();
+    let mut tcb = established(&cfg);
+    let edge = tcb.rcv_edge();
+    tcb.set_sparing(true);
+    // A user that does not read: the edge stays until it is reached, then the window is closed.
+    for i in 0..60 {
+        let _ = tcb.segment_arrives(T0, &cfg, &seg(i * 1000, 0, ACK, 1000), true, &mut records());
+        sent(&mut tcb, T0, &cfg);
+        assert_eq!(tcb.rcv_edge(), edge);
+    }
+    // One that reads again gets four segments at a time, each time it has read that much.
+    tcb.consumed(60_000);
+    for i in 15..20 {
+        assert_eq!(sent(&mut tcb, T0, &cfg)[0].wnd, 4000);
+        for n in 0..4 {
+            let _ = tcb.segment_arrives(T0, &cfg, &seg(4000 * i + 1000 * n, 0, ACK, 1000), true, &mut records());
+        }
+        assert_eq!(sent(&mut tcb, T0, &cfg).last().unwrap().wnd, 0);
+        tcb.consumed(4000);
+    }
+    // Enough again: the whole buffer is offered, with the next thing that is said.
+    sent(&mut tcb, T0, &cfg);
+    tcb.set_sparing(false);
+    let _ = tcb.segment_arrives(T0, &cfg, &seg(80_000, 0, ACK, 1000), true, &mut records());
+    tcb.consumed(1000);
+    assert_eq!(sent(&mut tcb, T0, &cfg).last().unwrap().wnd, 60_000);
+}
+
+#[test]
 fn small_growth_rides_on_the_next_segment_and_never_moves_the_edge_back() {
     let cfg = plain();
     let mut tcb = established(&cfg);
