@@ -66,6 +66,8 @@ reasons! {
     InboxFull = "inbox_full",
     /// The answer's next hop is not resolved yet.
     NoRoute = "no_route",
+    /// A SYN among more than are answered of a burst while SYNs come that want cookies.
+    Flood = "flood",
     /// TCP: outside of the window (RFC 9293 section 3.10.7.4, first check).
     TcpWindow = "tcp_window",
     /// TCP: an old duplicate by its timestamp (PAWS, RFC 7323 section 5).

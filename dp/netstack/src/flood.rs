@@ -15,12 +15,15 @@ use wire::checksum::fold;
 use wire::tcp::{Flags, Options, Segment};
 use wire::{Ipv4Addr, Seq, ethernet, ipv4};
 
+use crate::DropReason;
 use crate::addresses::Ends;
 use crate::stack::Stack;
 use crate::tcp_in::COOKIE_LIFE;
 
 /// How long after a cookie the next SYN is expected to want one.
 const FLOOD: Nanos = Nanos::from_millis(100);
+/// SYNs of a burst that are answered: half of a full one.
+const ANSWERS: usize = 32;
 /// Where the IP header begins, the transport header if there are no options, and what follows that.
 const IP: usize = ethernet::HEADER;
 const TCP: usize = IP + ipv4::HEADER;
@@ -42,13 +45,18 @@ impl<Q: Queue> Stack<Q> {
         (self.cookies_until, self.flood_until) = (now + COOKIE_LIFE, now + FLOOD);
     }
 
-    /// Takes a burst in, while SYNs come that want cookies.
+    /// Takes a burst in, while SYNs come that want cookies. Of those no more than [`ANSWERS`] are answered: in a burst that has more, a line
+    /// has formed, and the rest of the time is for connections. Whoever means it says it again.
     #[inline(never)]
     pub(crate) fn flooded(&mut self, burst: &mut Vec<RxFrame>, now: Nanos) {
+        let mut answers = ANSWERS;
         for frame in burst.drain(..) {
-            // Few of the frames that are no SYN get further than this.
-            let looks = frame.head.get(FLAGS).is_some_and(|flags| flags & !ECN.0 == Flags::SYN.0);
-            if looks && frame.rest.is_empty() && self.answer_syn(&frame, now).is_some() {
+            let looks = is_syn(&frame.head) && frame.rest.is_empty();
+            if looks && answers == 0 {
+                self.metrics.drop_frame(DropReason::Flood);
+                self.link.pools.mbufs.free(frame.head);
+            } else if looks && self.answer_syn(&frame, now).is_some() {
+                answers -= 1;
                 self.link.pools.mbufs.free(frame.head);
             } else {
                 self.frame_arrives(frame, now);
@@ -97,6 +105,17 @@ impl<Q: Queue> Stack<Q> {
     }
 }
 
+/// Whether it is a SYN over IPv4, whole, without options of IP; nothing is checked that takes longer. Few others get further than the first byte.
+#[inline(always)]
+fn is_syn(frame: &[u8]) -> bool {
+    let Some(head) = frame.first_chunk::<OPTIONS>() else { return false };
+    head[FLAGS] & !ECN.0 == Flags::SYN.0
+        && [head[12], head[13]] == ethernet::IPV4.to_be_bytes()
+        && head[IP] == 0x45
+        && u16::from_be_bytes([head[IP + 6], head[IP + 7]]) & (ipv4::MF | ipv4::OFFSET_MASK) == 0
+        && head[IP + 9] == ipv4::TCP
+}
+
 /// A SYN in one piece, without payload, over IPv4 without options, both checksums right.
 struct Syn<'a> {
     to: [u8; 6],
@@ -123,11 +142,7 @@ impl<'a> Syn<'a> {
         let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let (total, header_len) = (usize::from(half(IP + 2)), usize::from(head[TCP + 12] >> 4) * 4);
-        let usual = half(12) == ethernet::IPV4
-            && head[IP] == 0x45
-            && half(IP + 6) & (ipv4::MF | ipv4::OFFSET_MASK) == 0
-            && head[IP + 9] == ipv4::TCP
-            && total == ipv4::HEADER + header_len;
+        let usual = is_syn(frame) && total == ipv4::HEADER + header_len;
         let options = frame.get(OPTIONS..IP + total).filter(|_| usual)?;
         let ends = sum([word(IP + 12), word(IP + 16)]);
         let ip = ends + sum([word(IP), word(IP + 4), word(IP + 8)]);

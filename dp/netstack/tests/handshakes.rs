@@ -54,7 +54,9 @@ fn a_flood_of_syns_costs_no_connection_and_keeps_nobody_out() {
     let mut w = world(256);
     flood(&mut w, syns(5_000));
     let cookies = w.stack.metrics().syn_cookies_out.get();
-    assert!(cookies > 4_000, "{cookies} cookies");
+    // What is beyond half of a full burst is not answered.
+    let lost = w.stack.metrics().drops(DropReason::Flood);
+    assert!(cookies + lost > 4_000 && cookies > 2_000, "{cookies} cookies, {lost} without an answer");
     assert_eq!(w.stack.connections(), 0);
     // The backlog is full of entries that nobody will ever answer: a real client gets in by a cookie.
     assert!(open_and_reset(&mut w, 60_000));

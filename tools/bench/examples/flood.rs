@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let [calm, flooded] = r.rps;
     println!("requests/s  {calm:.0} without, {flooded:.0} with the flood: {:.0} %", 100.0 * flooded / calm);
+    println!("server busy {:.0} % of the time without, {:.0} % with the flood", 100.0 * r.busy[0], 100.0 * r.busy[1]);
     println!("SYNs/s      {:.0} taken, {:.0} answered", r.syns[0], r.syns[1]);
     println!("late        {} of {} connections opened during the flood", r.late[1], r.late[0]);
     println!("memory      {:.1} KB more, {} errors", r.grown / 1024.0, r.errors);

@@ -43,6 +43,8 @@ pub struct FloodConfig {
 pub struct FloodResult {
     /// Replies per second without and with the flood.
     pub rps: [f64; 2],
+    /// The part of that time in which the server had something to do: below 1, the client is what limits both.
+    pub busy: [f64; 2],
     /// SYNs per second that the server took, and how many of them it answered.
     pub syns: [f64; 2],
     /// Connections that were asked for during the flood, and those that were opened.
@@ -74,7 +76,8 @@ pub fn flood(config: &FloodConfig) -> Result<FloodResult, Box<dyn std::error::Er
     sys::thread::pin(config.pin[1])?;
     crate::scale::open(&mut crowd, config.conns)?;
     let mut phase = |flooded: bool, late: usize| {
-        let (before, began) = ((crowd.replies, crowd.floods, crowd.answers), sys::clock::now());
+        let busy = || server.shared().total(|m| m.busy_ns.get());
+        let (before, worked, began) = ((crowd.replies, crowd.floods, crowd.answers), busy(), sys::clock::now());
         let span = units::Nanos(config.span.as_nanos() as u64);
         let (mut now, mut again) = (began, began + AGAIN);
         while now < began + span {
@@ -90,7 +93,9 @@ pub fn flood(config: &FloodConfig) -> Result<FloodResult, Box<dyn std::error::Er
             now = sys::clock::now();
         }
         let took = (now - began).as_secs_f64();
-        [crowd.replies - before.0, crowd.floods - before.1, crowd.answers - before.2].map(|n| n as f64 / took)
+        let [replies, floods, answers] =
+            [crowd.replies - before.0, crowd.floods - before.1, crowd.answers - before.2].map(|n| n as f64 / took);
+        (replies, (busy() - worked) as f64 / (now - began).0 as f64, [floods, answers])
     };
     phase(false, 0);
     let calm = phase(false, 0);
@@ -102,5 +107,5 @@ pub fn flood(config: &FloodConfig) -> Result<FloodResult, Box<dyn std::error::Er
     let late = [LATE, crowd.open() - config.conns];
     let errors = crowd.errors;
     server.stop();
-    Ok(FloodResult { rps: [calm[0], flooded[0]], syns: [flooded[1], flooded[2]], late, grown, errors })
+    Ok(FloodResult { rps: [calm.0, flooded.0], busy: [calm.1, flooded.1], syns: flooded.2, late, grown, errors })
 }
