@@ -429,11 +429,12 @@ impl<Q: Queue> Stack<Q> {
         if conn.owed > 0 {
             conn.owed -= tcb.send(now, conn.owed);
         }
-        while let Some(emit) = tcb.poll_transmit(now, cfg, max) {
+        // By reference: a copy would wait for what was just written.
+        while let Some(emit) = &tcb.poll_transmit(now, cfg, max) {
             if emit.rexmit {
                 metrics.tcp_retransmits.inc();
             }
-            link.tcp(now, &conn.ends, &emit, &conn.tx);
+            link.tcp(now, &conn.ends, emit, &conn.tx);
             if emit.len > u32::from(emit.mss) && link.is_blocked() {
                 // The rest when there is room again.
                 if conn.soil() {

@@ -65,7 +65,8 @@ impl<Q: Queue> Stack<Q> {
         group: FlowGroupId,
         now: Nanos,
     ) -> Result<(), DropReason> {
-        let header = wire::tcp::Header::parse(&frame.head[packet.at..])?;
+        let mut seg = Segment::EMPTY;
+        let header_len = seg.read(&frame.head[packet.at..])?;
         if !frame.csum_ok {
             let pieces = std::iter::once(&frame.head[packet.at..]).chain(frame.rest.iter().map(|m| &m[..]));
             let (src, dst) = (packet.src, packet.dst);
@@ -78,10 +79,10 @@ impl<Q: Queue> Stack<Q> {
                 return Err(DropReason::Checksum);
             }
         }
-        frame.head.trim_front(packet.at + usize::from(header.header_len));
+        frame.head.trim_front(packet.at + header_len);
         let mut payload = std::mem::take(&mut frame.rest);
         payload.push_front(frame.head);
-        let seg = Segment { ce: packet.ecn == wire::ipv4::CE, ..Segment::of(&header, payload.bytes()) };
+        (seg.len, seg.ce) = (payload.bytes(), packet.ecn == wire::ipv4::CE);
 
         let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
         let hash = g.hash(ends);

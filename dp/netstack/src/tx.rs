@@ -8,7 +8,7 @@ use nic::{CsumStart, Gso, Queue, RxPools, TxFrame};
 use tcp::Emit;
 use units::{CoreId, Nanos};
 use wire::checksum::Sum;
-use wire::tcp::CHECKSUM_OFFSET;
+use wire::tcp::{CHECKSUM_OFFSET, HeaderRef};
 use wire::{Addr, Mac, Tuple, arp, ethernet, ipv4, ipv6, ndp};
 
 use crate::DropReason;
@@ -119,21 +119,11 @@ impl<Q: Queue> Link<Q> {
     }
 
     fn tcp_frame<const PIECES: usize>(&mut self, now: Nanos, ends: &Ends, e: &Emit, queue: &MbufQueue) {
-        let Tuple { local, remote, local_port, remote_port } = self.shared.addresses.tuple(ends);
+        let tuple = self.shared.addresses.tuple(ends);
+        let Tuple { local, remote, .. } = tuple;
         let mac = self.resolve(&remote, now);
         let mut head = [0u8; HEAD];
-        let tcp_len = wire::tcp::Header {
-            src_port: local_port,
-            dst_port: remote_port,
-            seq: e.seq,
-            ack: e.ack,
-            flags: e.flags,
-            window: e.wnd,
-            urgent: 0,
-            options: e.opts,
-            header_len: 0,
-        }
-        .emit(&mut head[TRANSPORT_AT..]);
+        let tcp_len = tcp_header(&tuple, e, &mut head[TRANSPORT_AT..]);
         let len = tcp_len as u32 + e.len;
         let v4 = ends.is_v4();
         let start = self.ip_header(&mut head, v4, &local, &remote, ipv4::TCP, len as u16, mac.unwrap_or(Mac::ZERO));
@@ -179,20 +169,9 @@ impl<Q: Queue> Link<Q> {
 
     /// Sends a segment without payload over IPv4, or loses it.
     pub(crate) fn answer(&mut self, tuple: &Tuple, e: &Emit, mac: Mac) {
-        let Tuple { local, remote, local_port, remote_port } = *tuple;
+        let Tuple { local, remote, .. } = *tuple;
         let mut head = [0u8; HEAD];
-        let tcp_len = wire::tcp::Header {
-            src_port: local_port,
-            dst_port: remote_port,
-            seq: e.seq,
-            ack: e.ack,
-            flags: e.flags,
-            window: e.wnd,
-            urgent: 0,
-            options: e.opts,
-            header_len: 0,
-        }
-        .emit(&mut head[TRANSPORT_AT..]);
+        let tcp_len = tcp_header(tuple, e, &mut head[TRANSPORT_AT..]);
         let start = self.ip_header(&mut head, true, &local, &remote, ipv4::TCP, tcp_len as u16, mac);
         let segment = &mut head[TRANSPORT_AT..TRANSPORT_AT + tcp_len];
         let sum = Sum::pseudo_v4(local.low_v4(), remote.low_v4(), ipv4::TCP, tcp_len as u32).with(segment);
@@ -501,4 +480,12 @@ fn gather<'a>(queue: &'a MbufQueue, offset: u32, len: u32, pieces: &mut [IoSlice
     }
     debug_assert_eq!(left, 0, "the engine asked for bytes that are not in the send queue");
     Some(n)
+}
+
+/// Writes the TCP header of a segment on flow `t`, checksum 0; its length.
+#[inline]
+fn tcp_header(t: &Tuple, e: &Emit, out: &mut [u8]) -> usize {
+    let (src_port, dst_port) = (t.local_port, t.remote_port);
+    let Emit { seq, ack, flags, wnd: window, ref opts, .. } = *e;
+    HeaderRef { src_port, dst_port, seq, ack, flags, window, urgent: 0, options: opts }.emit(out)
 }

@@ -34,6 +34,17 @@ pub struct Header {
     pub header_len: u8,
 }
 
+/// The fixed header and the bytes of options at the front of `segment`.
+#[inline(always)]
+fn cut(segment: &[u8]) -> Result<(&[u8; HEADER], &[u8]), Malformed> {
+    let fixed: &[u8; HEADER] = segment.first_chunk().ok_or(Malformed::Truncated)?;
+    let header_len = usize::from(fixed[12] >> 4) * 4;
+    if header_len < HEADER {
+        return Err(Malformed::Length);
+    }
+    Ok((fixed, segment.get(HEADER..header_len).ok_or(Malformed::Truncated)?))
+}
+
 impl Header {
     /// Reads the header at the front of `segment`, which must hold all of it. The checksum is not verified: NICs may
     /// have done it; else see [`checksum_ok`].
@@ -43,12 +54,7 @@ impl Header {
     /// [`Malformed::Option`].
     #[inline]
     pub fn parse(segment: &[u8]) -> Result<Header, Malformed> {
-        let fixed: &[u8; HEADER] = segment.first_chunk().ok_or(Malformed::Truncated)?;
-        let header_len = usize::from(fixed[12] >> 4) * 4;
-        if header_len < HEADER {
-            return Err(Malformed::Length);
-        }
-        let options = segment.get(HEADER..header_len).ok_or(Malformed::Truncated)?;
+        let (fixed, options) = cut(segment)?;
         Ok(Header {
             src_port: be16(fixed, 0),
             dst_port: be16(fixed, 2),
@@ -58,7 +64,7 @@ impl Header {
             window: be16(fixed, 14),
             urgent: be16(fixed, 18),
             options: Options::parse(options)?,
-            header_len: header_len as u8,
+            header_len: (HEADER + options.len()) as u8,
         })
     }
 
@@ -73,6 +79,36 @@ impl Header {
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
         let Header { src_port, dst_port, seq, ack, flags, window, urgent, ref options, header_len: _ } = *self;
+        HeaderRef { src_port, dst_port, seq, ack, flags, window, urgent, options }.emit(out)
+    }
+}
+
+/// A header to be written whose options lie elsewhere: a copy of them would wait until they have reached the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderRef<'a> {
+    /// As [`Header::src_port`], and so on.
+    pub src_port: u16,
+    /// The receiver's port.
+    pub dst_port: u16,
+    /// The first payload byte (or SYN).
+    pub seq: Seq,
+    /// The next byte that the sender expects, if [`Flags::ACK`].
+    pub ack: Seq,
+    /// Control bits.
+    pub flags: Flags,
+    /// The window, not scaled.
+    pub window: u16,
+    /// The urgent pointer.
+    pub urgent: u16,
+    /// The options.
+    pub options: &'a Options,
+}
+
+impl HeaderRef<'_> {
+    /// As [`Header::emit`].
+    #[inline]
+    pub fn emit(&self, out: &mut [u8]) -> usize {
+        let HeaderRef { src_port, dst_port, seq, ack, flags, window, urgent, options } = *self;
         let (fixed, rest) = out.split_first_chunk_mut::<HEADER>().expect("room for a TCP header");
         let len = HEADER + options.emit(rest);
         fixed[..2].copy_from_slice(&src_port.to_be_bytes());
@@ -119,6 +155,24 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// What is there before anything is read.
+    pub const EMPTY: Segment =
+        Segment { seq: Seq(0), ack: Seq(0), flags: Flags(0), wnd: 0, len: 0, opts: Options::NONE, ce: false };
+
+    /// Reads the header at the front of `segment`, as [`Header::parse`] does, into [`Segment::EMPTY`], and returns its length. In place, for a
+    /// copy of options waits until what was just written has reached the cache. `len` and `ce` are not in it.
+    ///
+    /// # Errors
+    /// As [`Header::parse`]: nothing is to be made of what was read, then.
+    #[inline(always)]
+    pub fn read(&mut self, segment: &[u8]) -> Result<usize, Malformed> {
+        let (fixed, options) = cut(segment)?;
+        (self.seq, self.ack) = (Seq(be32(fixed, 4)), Seq(be32(fixed, 8)));
+        (self.flags, self.wnd) = (Flags(fixed[13]), be16(fixed, 14));
+        self.opts.read(options)?;
+        Ok(HEADER + options.len())
+    }
+
     /// The segment of a header with `len` payload bytes, in a packet without a mark.
     #[inline]
     pub const fn of(header: &Header, len: u32) -> Segment {
@@ -171,6 +225,10 @@ mod tests {
             prop_assert_eq!(read, Header { options: Options { sacks, ..header.options }, ..header });
             prop_assert_eq!(Header::parse(&bytes[..len - 1]), Err(Malformed::Truncated));
             let segment = Segment::of(&read, payload.len() as u32);
+            let mut in_place = Segment { len: segment.len, ..Segment::EMPTY };
+            prop_assert_eq!(in_place.read(&bytes), Ok(len));
+            prop_assert_eq!(in_place, segment);
+            prop_assert_eq!(Segment::EMPTY.read(&bytes[..len - 1]), Err(Malformed::Truncated));
             let controls = (header.flags.0 & 1) + (header.flags.0 >> 1 & 1);
             prop_assert_eq!(segment.seg_len(), payload.len() as u32 + u32::from(controls));
         }

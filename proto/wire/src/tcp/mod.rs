@@ -12,5 +12,5 @@ mod header;
 mod options;
 
 pub use flags::Flags;
-pub use header::{CHECKSUM_OFFSET, HEADER, Header, MAX_HEADER, Segment, checksum_ok};
+pub use header::{CHECKSUM_OFFSET, HEADER, Header, HeaderRef, MAX_HEADER, Segment, checksum_ok};
 pub use options::{MAX_OPTIONS, Options, SackBlocks, Timestamps};

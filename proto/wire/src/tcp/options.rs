@@ -44,18 +44,22 @@ pub struct SackBlocks {
 }
 
 /// The options that we speak.
+///
+/// In this order in memory: what is wide lies at its natural place, so that a copy reads what was just written in the pieces in which it was written.
+/// (Read otherwise, each copy waits until all earlier stores are done, 30 ns where one of them misses the caches.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Options {
+    /// What the sender holds beyond the acknowledgment.
+    pub sacks: SackBlocks,
+    /// Timestamps (RFC 7323).
+    pub timestamps: Option<Timestamps>,
     /// Maximum segment size that the sender can receive, in bytes of payload (RFC 9293 section 3.7.1; SYN only).
     pub mss: Option<u16>,
     /// The shift that the sender applies to its windows, at most 14 (RFC 7323 section 2; SYN only).
     pub wscale: Option<u8>,
     /// The sender understands SACK (RFC 2018; SYN only).
     pub sack_permitted: bool,
-    /// Timestamps (RFC 7323).
-    pub timestamps: Option<Timestamps>,
-    /// What the sender holds beyond the acknowledgment.
-    pub sacks: SackBlocks,
 }
 
 impl SackBlocks {
@@ -120,19 +124,27 @@ impl Options {
     /// [`Malformed::Option`] for a length below 2 or past the end.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Options, Malformed> {
+        let mut options = Options::NONE;
+        options.read(bytes)?;
+        Ok(options)
+    }
+
+    /// As [`Options::parse`], into what holds none yet.
+    #[inline(always)]
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if let Some(chunk) = bytes.first_chunk::<12>()
             && bytes.len() == 12
             && chunk[..4] == ALIGNED_TIMESTAMPS
         {
-            let timestamps = Some(Timestamps { val: be32(chunk, 4), ecr: be32(chunk, 8) });
-            return Ok(Options { timestamps, ..Options::NONE });
+            self.timestamps = Some(Timestamps { val: be32(chunk, 4), ecr: be32(chunk, 8) });
+            return Ok(());
         }
-        if bytes.is_empty() { Ok(Options::NONE) } else { Options::parse_list(bytes) }
+        if bytes.is_empty() { Ok(()) } else { self.read_list(bytes) }
     }
 
     /// The general case: one option after another.
-    fn parse_list(mut rest: &[u8]) -> Result<Options, Malformed> {
-        let mut options = Options::NONE;
+    #[inline(never)]
+    fn read_list(&mut self, mut rest: &[u8]) -> Result<(), Malformed> {
         while let [kind, tail @ ..] = rest {
             match *kind {
                 END => break,
@@ -144,16 +156,16 @@ impl Options {
                     };
                     let whole = rest.get(..usize::from(len)).ok_or(Malformed::Option)?;
                     let value = whole.get(2..).ok_or(Malformed::Option)?;
-                    options.read(kind, value);
+                    self.read_one(kind, value);
                     rest = &rest[usize::from(len)..];
                 }
             }
         }
-        Ok(options)
+        Ok(())
     }
 
     /// Takes one option's value; unknown kinds and impossible sizes are skipped.
-    fn read(&mut self, kind: u8, value: &[u8]) {
+    fn read_one(&mut self, kind: u8, value: &[u8]) {
         match (kind, value) {
             (MSS, &[a, b]) => self.mss = Some(u16::from_be_bytes([a, b])),
             (WSCALE, &[shift]) => self.wscale = Some(shift.min(MAX_WSCALE)),
