@@ -31,7 +31,7 @@ pub use depot::{CHUNK, Chunk, Depot};
 pub use error::MemError;
 pub use mbuf::Mbuf;
 pub use pool::Pool;
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_first};
 pub use queue::{Iter, MbufMut, MbufQueue};
 pub use region::{Backing, HUGE_PAGE, Pages, Region, Room};
 pub use words::Words;

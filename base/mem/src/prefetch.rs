@@ -13,11 +13,21 @@ pub fn prefetch<T>(at: &T) {
     prefetch_at(std::ptr::from_ref(at));
 }
 
+/// As [`prefetch`], for no more than the first so many bytes.
+#[inline(always)]
+pub fn prefetch_first<T>(at: &T, bytes: usize) {
+    lines(std::ptr::from_ref(at).cast(), bytes.min(size_of::<T>()));
+}
+
 /// As [`prefetch`], for what nobody may have a reference to.
 #[inline(always)]
 pub(crate) fn prefetch_at<T>(at: *const T) {
-    let first = at.cast::<u8>();
-    let lines = (first.addr() % LINE + size_of::<T>()).div_ceil(LINE);
+    lines(at.cast(), size_of::<T>());
+}
+
+#[inline(always)]
+fn lines(first: *const u8, bytes: usize) {
+    let lines = (first.addr() % LINE + bytes).div_ceil(LINE);
     for line in 0..lines {
         fetch(first.wrapping_add(line * LINE));
     }

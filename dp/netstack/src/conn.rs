@@ -31,12 +31,17 @@ pub(crate) enum Owner {
 const LINGER_STEP: Nanos = Nanos::from_millis(10);
 const _: () = assert!(TcpOption::LINGER_MAX.0 / LINGER_STEP.0 < u16::MAX as u64);
 
-/// A slot of a flow group. Hot fields first: the engine's control block opens with its own hot line.
+/// A slot of a flow group. What a request and its acknowledgement touch lies together, [`Conn::HOT`] bytes from the front; the end of the
+/// engine's block and what follows it are for trouble and age.
 #[derive(Default)]
+#[repr(C, align(64))]
 pub(crate) struct Conn {
-    /// The engine; `None` when the slot is free or the connection has ended but the application has not been told.
-    pub(crate) tcb: Option<Tcb>,
     pub(crate) ends: Ends,
+    /// The application's name for it. A free slot keeps its place in the list of these here: see [`Conn::next_free`].
+    pub(crate) cookie: Cookie,
+    pub(crate) generation: u32,
+    /// Its place in the batch, while busy.
+    pub(crate) place: u16,
     pub(crate) phase: Phase,
     pub(crate) owner: Owner,
     /// What the application has to be told.
@@ -52,31 +57,32 @@ pub(crate) struct Conn {
     pub(crate) wants: bool,
     /// What a close does about data that is not acknowledged: see [`Conn::linger`].
     pub(crate) linger: u16,
-    /// Its place in the batch, while busy.
-    pub(crate) place: u16,
-    pub(crate) generation: u32,
-    pub(crate) cookie: Cookie,
-    /// Received in order, not consumed.
-    pub(crate) rx: MbufQueue,
     /// Admitted, not acknowledged.
     pub(crate) tx: MbufQueue,
-    /// Received out of order, by sequence number (in the buffer's tag).
-    pub(crate) out_of_order: MbufQueue,
+    /// The armed timer, and the instant it was armed for: it may fire early, never late.
+    pub(crate) timer: Option<(TimerId, Nanos)>,
+    /// The application's deadline, or [`Nanos::ZERO`]: see [`Conn::app_deadline`].
+    pub(crate) app_deadline: Nanos,
     /// Bytes at the end of `tx` that a promised window admitted and the engine has not: it gets them as its window opens.
     pub(crate) owed: u32,
     /// What is left of the window that the application was last told of.
     pub(crate) promised: u32,
     /// Bytes acknowledged since the application was last told.
     pub(crate) sent: u32,
-    /// Next in the list of free slots.
-    pub(crate) next_free: u32,
-    /// The armed timer, and the instant it was armed for: it may fire early, never late.
-    pub(crate) timer: Option<(TimerId, Nanos)>,
-    /// The application's deadline, or [`Nanos::ZERO`]: see [`Conn::app_deadline`].
-    pub(crate) app_deadline: Nanos,
+    /// Received in order, not consumed.
+    pub(crate) rx: MbufQueue,
+    /// The engine; `None` when the slot is free or the connection has ended but the application has not been told.
+    pub(crate) tcb: Option<Tcb>,
+    /// Received out of order, by sequence number (in the buffer's tag).
+    pub(crate) out_of_order: MbufQueue,
 }
 
+const _: () = assert!(size_of::<Conn>() == 6 * 64 && Conn::HOT <= 5 * 64);
+
 impl Conn {
+    /// The first bytes, which are all that a quiet connection touches.
+    pub(crate) const HOT: usize = std::mem::offset_of!(Conn, tcb) + Tcb::HOT;
+
     /// When something is due: the engine's deadline or the application's.
     pub(crate) fn deadline(&self) -> Nanos {
         let engine = self.tcb.as_ref().map_or(Nanos::MAX, Tcb::deadline);
@@ -93,6 +99,17 @@ impl Conn {
     #[inline]
     pub(crate) fn set_app_deadline(&mut self, at: Option<Nanos>) {
         self.app_deadline = at.map_or(Nanos::ZERO, |at| at.max(Nanos(1)));
+    }
+
+    /// A free slot, and which is the next.
+    pub(crate) fn free(&mut self, generation: u32, next: u32) {
+        let cookie = Cookie(u64::from(next));
+        *self = Conn { generation, dirty: self.dirty, cookie, ..Conn::default() };
+    }
+
+    /// The free slot after this one.
+    pub(crate) fn next_free(&self) -> u32 {
+        self.cookie.0 as u32
     }
 
     /// How long a close may take: `None`, as long as it takes.

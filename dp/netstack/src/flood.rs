@@ -17,13 +17,14 @@ use wire::{Ipv4Addr, Seq, ethernet, ipv4};
 
 use crate::DropReason;
 use crate::addresses::Ends;
+use crate::ahead::Flow;
 use crate::stack::Stack;
 use crate::tcp_in::COOKIE_LIFE;
 
 /// How long after a cookie the next SYN is expected to want one.
 const FLOOD: Nanos = Nanos::from_millis(100);
 /// SYNs of a burst that are answered: half of a full one.
-const ANSWERS: usize = 32;
+pub(crate) const ANSWERS: usize = 32;
 /// Where the IP header begins, the transport header if there are no options, and what follows that.
 const IP: usize = ethernet::HEADER;
 const TCP: usize = IP + ipv4::HEADER;
@@ -45,28 +46,25 @@ impl<Q: Queue> Stack<Q> {
         (self.cookies_until, self.flood_until) = (now + COOKIE_LIFE, now + FLOOD);
     }
 
-    /// Takes a burst in, while SYNs come that want cookies. Of those no more than [`ANSWERS`] are answered: in a burst that has more, a line
-    /// has formed, and the rest of the time is for connections. Whoever means it says it again.
+    /// Takes a frame in, while SYNs come that want cookies. Of those no more than [`ANSWERS`] of a burst are answered: in a burst that has more, a
+    /// line has formed, and the rest of the time is for connections. Whoever means it says it again.
     #[inline(never)]
-    pub(crate) fn flooded(&mut self, burst: &mut Vec<RxFrame>, now: Nanos) {
-        let mut answers = ANSWERS;
-        for frame in burst.drain(..) {
-            let looks = is_syn(&frame.head) && frame.rest.is_empty();
-            if looks && answers == 0 {
-                self.metrics.drop_frame(DropReason::Flood);
-                self.link.pools.mbufs.free(frame.head);
-            } else if looks && self.answer_syn(&frame, now).is_some() {
-                answers -= 1;
-                self.link.pools.mbufs.free(frame.head);
-            } else {
-                self.frame_arrives(frame, now);
-            }
+    pub(crate) fn flooded(&mut self, frame: RxFrame, flow: Option<Flow>, now: Nanos, answers: &mut usize) {
+        let looks = is_syn(&frame.head) && frame.rest.is_empty();
+        if looks && *answers == 0 {
+            self.metrics.drop_frame(DropReason::Flood);
+            self.link.pools.mbufs.free(frame.head);
+        } else if looks && self.answer_syn(&frame, flow, now).is_some() {
+            *answers -= 1;
+            self.link.pools.mbufs.free(frame.head);
+        } else {
+            self.frame_arrives(frame, flow, now);
         }
     }
 
     /// Answers the frame if it is a SYN that has to have a cookie. `None`: nothing has happened.
     #[inline(always)]
-    fn answer_syn(&mut self, frame: &RxFrame, now: Nanos) -> Option<()> {
+    fn answer_syn(&mut self, frame: &RxFrame, flow: Option<Flow>, now: Nanos) -> Option<()> {
         let shared = &*self.shared;
         let all = &shared.addresses;
         let syn = Syn::read(&frame.head, frame.csum_ok)?;
@@ -74,12 +72,12 @@ impl<Q: Queue> Stack<Q> {
         let local = all.find_v4(syn.dst.to_bits()).filter(|_| known)?;
         let ends = Ends { remote: syn.src.into(), remote_port: syn.src_port, local_port: syn.dst_port, local };
         let tuple = all.tuple(&ends);
-        let group = frame.group.unwrap_or_else(|| shared.flow_group(&tuple));
+        let group = flow.map(|flow| flow.group).or(frame.group).unwrap_or_else(|| shared.flow_group(&tuple));
         if shared.owner_word(group) != self.core.0 {
             return None;
         }
         let g = self.groups.get(group).filter(|g| !g.halves.has_room())?;
-        if g.find(g.hash(&ends), &ends).is_some() {
+        if g.find(flow.map_or_else(|| g.hash(&ends), |flow| flow.hash), &ends).is_some() {
             return None;
         }
         let mac = self.link.resolve(&ends.remote, now)?;

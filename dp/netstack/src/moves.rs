@@ -319,7 +319,7 @@ impl<Q: Queue> Stack<Q> {
     /// A frame that nothing older can follow.
     fn passes(&mut self, frame: RxFrame, now: Nanos) {
         self.moves.passing = true;
-        self.frame_arrives(frame, now);
+        self.frame_arrives(frame, None, now);
         self.moves.passing = false;
     }
 

@@ -7,6 +7,7 @@ use wire::{Addr, Malformed, arp, ethernet, ipv4, ipv6};
 
 use crate::DropReason;
 use crate::addresses::{Ends, LocalId};
+use crate::ahead::Flow;
 use crate::fragments::Part;
 use crate::icmp::Complaint;
 use crate::stack::Stack;
@@ -38,21 +39,23 @@ pub(crate) struct Packet {
     pub(crate) to_group: bool,
     /// What the header says of congestion (RFC 3168 section 5).
     pub(crate) ecn: u8,
+    /// Its flow, if that is known already.
+    pub(crate) flow: Option<Flow>,
     /// Where the transport header begins.
     pub(crate) at: usize,
 }
 
 impl<Q: Queue> Stack<Q> {
-    /// Takes a frame in.
+    /// Takes a frame in; `flow` is its flow, if somebody has looked already.
     #[inline]
-    pub(crate) fn frame_arrives(&mut self, frame: RxFrame, now: Nanos) {
-        if let Err(why) = self.demultiplex(frame, now) {
+    pub(crate) fn frame_arrives(&mut self, frame: RxFrame, flow: Option<Flow>, now: Nanos) {
+        if let Err(why) = self.demultiplex(frame, flow, now) {
             self.metrics.drop_frame(why);
         }
     }
 
     #[inline]
-    fn demultiplex(&mut self, mut frame: RxFrame, now: Nanos) -> Result<(), DropReason> {
+    fn demultiplex(&mut self, mut frame: RxFrame, flow: Option<Flow>, now: Nanos) -> Result<(), DropReason> {
         let eth = ethernet::Header::parse(&frame.head)?;
         let to_us = eth.dst == self.shared.config.mac;
         if !to_us && !eth.dst.is_broadcast() && !self.shared.addresses.hears_mac(eth.dst) {
@@ -74,11 +77,12 @@ impl<Q: Queue> Stack<Q> {
                     hops: ip.ttl,
                     to_group: false,
                     ecn: ip.ecn,
+                    flow,
                     at: ethernet::HEADER + usize::from(ip.header_len),
                 };
                 self.packet_arrives(frame, &packet, now)
             }
-            ethernet::IPV6 if self.shared.addresses.v6() => self.v6_arrives(frame, to_us, now),
+            ethernet::IPV6 if self.shared.addresses.v6() => self.v6_arrives(frame, to_us, flow, now),
             ethernet::ARP => self.arp_arrives(&frame, now),
             ethernet::IPV4 => Err(DropReason::LinkGroup),
             _ => Err(DropReason::EtherType),
@@ -94,7 +98,9 @@ impl<Q: Queue> Stack<Q> {
                 let port = |i: usize| u16::from_be_bytes([ports[i], ports[i + 1]]);
                 let (remote_port, local_port) = (port(0), port(2));
                 let ends = Ends { remote: packet.src, remote_port, local_port, local: packet.local };
-                let group = frame.group.unwrap_or_else(|| self.group_of(&ends));
+                debug_assert!(packet.flow.is_none_or(|flow| flow.hash == self.shared.flow_key.hash(&ends)));
+                let known = packet.flow.map(|flow| flow.group).or(frame.group);
+                let group = known.unwrap_or_else(|| self.group_of(&ends));
                 let word = self.shared.owner_word(group);
                 if word != self.core.0 {
                     frame.group = Some(group);
@@ -151,7 +157,13 @@ impl<Q: Queue> Stack<Q> {
 
     /// An IPv6 packet: RFC 8200 sections 3 and 4.
     #[inline(never)]
-    fn v6_arrives(&mut self, mut frame: RxFrame, to_us: bool, now: Nanos) -> Result<(), DropReason> {
+    fn v6_arrives(
+        &mut self,
+        mut frame: RxFrame,
+        to_us: bool,
+        flow: Option<Flow>,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
         let bytes = frame.head.len() + frame.rest.bytes() as usize;
         let ip = ipv6::Header::parse(&frame.head[ethernet::HEADER..], bytes - ethernet::HEADER)?;
         let all = &self.shared.addresses;
@@ -172,6 +184,7 @@ impl<Q: Queue> Stack<Q> {
             hops: ip.hop_limit,
             to_group: group || !to_us,
             ecn: ip.ecn,
+            flow,
             at: ethernet::HEADER + ipv6::HEADER,
         };
         match ipv6::walk(&frame.head[ethernet::HEADER..], &ip) {

@@ -10,9 +10,11 @@ use shuffle::{Phase, Step};
 use units::{CoreId, FLOW_GROUPS, FlowGroupId, Nanos};
 use wheel::Wheel;
 
+use crate::ahead::{Flow, WINDOW};
 use crate::batch::{Batch, Datagram, Entry, Pending};
 use crate::bucket::Bucket;
 use crate::conn::{Conn, Owner};
+use crate::flood::ANSWERS;
 use crate::flow_group::{ConnId, FlowGroup, Groups};
 use crate::flow_table::FlowTable;
 use crate::fragments::Fragments;
@@ -84,6 +86,8 @@ pub struct Stack<Q> {
     /// Connections that may have something to transmit, each once.
     pub(crate) dirty: VecDeque<ConnId>,
     pub(crate) burst: Vec<RxFrame>,
+    /// The flows of some frames of the burst, while it is worked through.
+    flows: Vec<Option<Flow>>,
     pub(crate) datagrams: VecDeque<Datagram>,
     /// How long the ready queue lasts: one connection in it is watched until it is dispatched.
     wait: Wait,
@@ -150,6 +154,7 @@ impl<Q: Queue> Stack<Q> {
             ready: VecDeque::with_capacity(shared.depot.capacity()),
             dirty: VecDeque::with_capacity(shared.depot.capacity()),
             burst: Vec::with_capacity(c.batch.max(1)),
+            flows: Vec::with_capacity(WINDOW),
             datagrams: VecDeque::with_capacity(DATAGRAMS),
             wait: Wait::default(),
             datagrams_first: true,
@@ -221,15 +226,21 @@ impl<Q: Queue> Stack<Q> {
         if received == burst.capacity() {
             self.ring_is_full();
         }
-        self.look_ahead(&mut burst);
-        if now < self.flood_until && !self.moving {
-            self.flooded(&mut burst, now);
-        } else {
-            for frame in burst.drain(..) {
-                self.frame_arrives(frame, now);
+        let mut flows = std::mem::take(&mut self.flows);
+        let mut frames = burst.drain(..);
+        let mut answers = (now < self.flood_until && !self.moving).then_some(ANSWERS);
+        while !frames.as_slice().is_empty() {
+            self.look_ahead(frames.as_slice(), &mut flows);
+            for (turn, frame) in frames.by_ref().take(WINDOW).enumerate() {
+                let flow = flows.get(turn).copied().flatten();
+                match &mut answers {
+                    Some(answers) => self.flooded(frame, flow, now, answers),
+                    None => self.frame_arrives(frame, flow, now),
+                }
             }
         }
-        self.burst = burst;
+        drop(frames);
+        (self.burst, self.flows) = (burst, flows);
         received
     }
 
@@ -247,7 +258,7 @@ impl<Q: Queue> Stack<Q> {
         for _ in 0..budget {
             let Some(frame) = self.shared.inbox(self.core).frames.pop() else { break };
             self.metrics.rx_forwarded_in.inc();
-            self.frame_arrives(frame, now);
+            self.frame_arrives(frame, None, now);
             work += 1;
         }
         work

@@ -1,7 +1,7 @@
 //! TCP segments in: find the connection, let the engine decide, move the bytes as it says.
 
 use abi::Dead;
-use mem::MbufQueue;
+use mem::{MbufQueue, Pool};
 use nic::{Queue, RxFrame};
 use shuffle::Phase;
 use tcp::{Arrival, CloseReason, Events, HalfOpen, HalfOutcome, Payload, State, Tcb};
@@ -85,7 +85,7 @@ impl<Q: Queue> Stack<Q> {
         (seg.len, seg.ce) = (payload.bytes(), packet.ecn == wire::ipv4::CE);
 
         let Some(g) = self.groups.get_mut(group) else { return Err(DropReason::NoConn) };
-        let hash = g.hash(ends);
+        let hash = packet.flow.map_or_else(|| g.hash(ends), |flow| flow.hash);
         match g.find(hash, ends) {
             Some(Found::Conn(slot)) => self.conn_segment(ConnId::new(group, slot), &seg, payload, ends, hash, now),
             Some(Found::Half(slot)) => self.half_segment(group, slot, &seg, payload, now),
@@ -144,7 +144,7 @@ impl<Q: Queue> Stack<Q> {
             release(&mut conn.tx, arrival.acked, freed);
             conn.sent = conn.sent.saturating_add(arrival.acked);
         }
-        keep(conn, arrival, from, payload, metrics);
+        keep(conn, arrival, from, payload, &mut link.pools.mbufs, metrics);
         if arrival.advanced > 0 {
             metrics.tcp_bytes_in.add(u64::from(arrival.advanced));
             news.insert(Pending::RECV);
@@ -440,13 +440,13 @@ fn release(tx: &mut MbufQueue, mut n: u32, freed: &mut MbufQueue) {
 /// Keeps of the payload what the engine accepted: at the end of the receive queue, or among the out-of-order pieces. `from` is
 /// what rcv.nxt was before.
 #[inline]
-fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue, metrics: &Metrics) {
+fn keep(conn: &mut Conn, arrival: &Arrival, from: Seq, mut payload: MbufQueue, pool: &mut Pool, metrics: &Metrics) {
     match arrival.payload {
-        Payload::None => {}
+        Payload::None => pool.free_queue(payload),
         Payload::InOrder { skip, len } => {
             cut(&mut payload, skip, len);
             join(&mut conn.rx, payload);
-            if arrival.advanced > len && !conn.out_of_order.is_empty() {
+            if arrival.advanced > len {
                 connect_held(conn, from + len, from + arrival.advanced);
             }
         }

@@ -195,6 +195,10 @@ impl Tcb {
     #[cold]
     pub(crate) fn restart_after_idle(&mut self) {
         self.cwnd = self.cwnd.min(self.initial_cwnd());
+        if self.ssthresh == SSTHRESH_START {
+            // It has never grown but in slow start, which keeps nothing.
+            return;
+        }
         self.credit = 0;
         if let Control::Cubic(cubic) = &mut self.control {
             // RFC 9438 section 5.8: time in which nothing was sent is no time to grow in.

@@ -25,8 +25,8 @@ pub(crate) const TIMESTAMPS_LEN: u16 = 12;
 ///     ---consumed---|---unread----|---held runs and gaps---------|         rcv.edge: what the peer was promised
 /// ```
 ///
-/// Three cache lines and a half; in-order data and plain ACKs touch the first two. What a connection needs in trouble lies in a
-/// record beside it ([`crate::Records`]).
+/// Three cache lines and a half; in-order data, plain ACKs and their answers touch the first [`Tcb::HOT`] bytes. What a connection needs in
+/// trouble lies in a record beside it ([`crate::Records`]).
 #[derive(Clone)]
 #[repr(C)]
 pub struct Tcb {
@@ -80,50 +80,50 @@ pub struct Tcb {
     pub(crate) snd_shift: u8,
     pub(crate) rcv_shift: u8,
     pub(crate) backoff: u8,
+    /// Duplicate ACKs to be sent.
+    pub(crate) dups_due: u8,
+    /// Keep-alive, FIN-WAIT-2 or TIME-WAIT, by the state.
+    pub(crate) long_at: Nanos,
+    pub(crate) rcv_buf: u32,
+    pub(crate) ssthresh: u32,
+    /// The least round trip seen, in microseconds (RACK.min_RTT).
+    pub(crate) min_rtt_us: u32,
+    /// How long data may stay unacknowledged, in stamps; 0: as long as the retries take (RFC 5482).
+    pub(crate) user_timeout: u32,
+    /// RecoveryPoint of RFC 6675.
+    pub(crate) recover: Seq,
     /// The initial window in segments.
     pub(crate) iw: u8,
+    /// RACK.reo_wnd_mult and RACK.reo_wnd_persist.
+    pub(crate) reo_mult: u8,
+    pub(crate) reo_persist: u8,
+    /// Keep-alive probes since the peer last answered.
+    pub(crate) probes: u8,
     // What trouble and age touch.
     /// Present while something is amiss ([`Bits::RECORD`]).
     pub(crate) record: Option<Box<Record>>,
-    /// Keep-alive, FIN-WAIT-2 or TIME-WAIT, by the state.
-    pub(crate) long_at: Nanos,
     /// HighRxt of RFC 6675: what lies before has been sent again.
     pub(crate) rxt: Seq,
-    /// RecoveryPoint of RFC 6675.
-    pub(crate) recover: Seq,
-    pub(crate) rcv_buf: u32,
     /// When a challenge ACK was last sent, in stamps.
     pub(crate) challenged: u32,
     /// Where the peer's FIN is, if it arrived out of order ([`Bits::FIN_HELD`]).
     pub(crate) rcv_fin: Seq,
-    pub(crate) ssthresh: u32,
     /// Bytes acknowledged towards the next step of congestion avoidance.
     pub(crate) credit: u32,
     pub(crate) control: Control,
-    /// The least round trip seen, in microseconds (RACK.min_RTT).
-    pub(crate) min_rtt_us: u32,
     /// TLP.end_seq, while [`Bits::PROBED`]; otherwise, while [`Bits::PACED`], the end of what may leave at once.
     pub(crate) tlp_end: Seq,
     /// RCV.NXT before the mark changed ([`Bits::ACK_OLD`]).
     pub(crate) before_mark: Seq,
     /// Up to here marks are of the window that was reduced already.
     pub(crate) ecn_end: Seq,
-    /// How long data may stay unacknowledged, in stamps; 0: as long as the retries take (RFC 5482).
-    pub(crate) user_timeout: u32,
     /// When the first of the present timeouts counted from, in stamps.
     pub(crate) stalled: u32,
-    /// RACK.reo_wnd_mult and RACK.reo_wnd_persist.
-    pub(crate) reo_mult: u8,
-    pub(crate) reo_persist: u8,
-    /// Keep-alive probes since the peer last answered.
-    pub(crate) probes: u8,
-    /// Duplicate ACKs to be sent.
-    pub(crate) dups_due: u8,
 }
 
 const _: () = assert!(size_of::<Tcb>() <= 232);
 const _: () = assert!(std::mem::offset_of!(Tcb, rtt_at) == 64);
-const _: () = assert!(std::mem::offset_of!(Tcb, record) <= 136);
+const _: () = assert!(Tcb::HOT <= 160);
 
 /// Facts about a connection that are either so or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -257,6 +257,9 @@ impl Handshake {
 }
 
 impl Tcb {
+    /// The first bytes of a block, which are all that a quiet connection touches: what a caller with many of them fetches ahead.
+    pub const HOT: usize = std::mem::offset_of!(Tcb, record);
+
     /// OPEN, active (RFC 9293 section 3.10.1): a connection in SYN-SENT whose first [`Tcb::poll_transmit`] yields the
     /// SYN with sequence number `isn`.
     pub fn connect(now: Nanos, cfg: &Config, isn: Seq) -> Tcb {
