@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure stacks side by side; results for programs and for the report
     Bench(Bench),
-    /// Simulate: what queueing theory says of servers
+    /// Simulate: queues, the real dataplane in virtual time, campaigns of seeds
     Sim(Sim),
     /// Find the configurations of a machine that are worth having: least energy, or most background throughput, at each load
     #[command(after_help = "\

@@ -113,7 +113,7 @@ Example:
   sudo ip netns add blue; sudo ip netns add green
   sudo zygix bench link --a zl0@blue --a-addr 198.18.0.1/24 --b zl0@green --b-addr 198.18.0.2/24 --latency 5ms --loss 1")]
     Link(Box<Link>),
-    /// All of the above, one after the other, into one folder
+    /// Stacks, pingpong, churn, sizes, batch, spin, bulk, sched, stall and truth, one after the other, into one folder
     #[command(after_help = "\
 Says how long it will take before it begins, and the rest before each bench.
 

@@ -210,7 +210,7 @@ fn document(args: &Connections, started: String, rows: &[ScaleRow]) -> Document 
         noise: Noise { verdict: "not looked at: no slices are measured".into(), ..Noise::default() },
         notes: vec![format!(
             "An emulated wire within one process: an echo server on one core, its client on another. {} requests without a reply at any time; replies are \
-             acknowledged by the next request on their connection, or after 10 ms.",
+             acknowledged by the next request on their connection, or after 40 ms.",
             args.depth
         )],
         ..Document::default()
