@@ -122,7 +122,7 @@ impl Copies {
         // SAFETY: the frame is ours now, and its head, of integers, is filled in.
         let said = unsafe { head.cast::<libc::tpacket2_hdr>().read() };
         let (at, len) = (u32::from(said.tp_mac), said.tp_snaplen);
-        if at + len.min(FRAME) <= FRAME {
+        if at.checked_add(len).is_some_and(|end| end <= FRAME) {
             // SAFETY: within the frame as just checked, and the kernel does not write there until it has it back.
             use_it(unsafe { std::slice::from_raw_parts(head.add(at as usize).as_ptr(), len as usize) });
         }

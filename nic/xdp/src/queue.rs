@@ -264,6 +264,10 @@ impl Queue for XdpQueue {
         }
     }
 
+    fn rx_waiting(&mut self) -> usize {
+        self.socket.rx.ready(u32::MAX) as usize
+    }
+
     fn rx_mark(&mut self) {
         self.socket.rx.mark();
     }

@@ -34,8 +34,10 @@ impl Tcb {
         if n <= left {
             return n;
         }
-        if left == 0 {
+        if left < u32::from(self.smss) {
+            // A part of a segment would only be held back for being one.
             self.set(Bits::RESTS);
+            return 0;
         }
         left
     }

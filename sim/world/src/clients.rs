@@ -62,6 +62,21 @@ impl Queue for Both {
 
     fn flush(&mut self) {}
 
+    fn rx_waiting(&mut self) -> usize {
+        self.first.rx_waiting() + self.others.as_mut().map_or(0, Queue::rx_waiting)
+    }
+
+    fn rx_mark(&mut self) {
+        self.first.rx_mark();
+        if let Some(others) = &mut self.others {
+            others.rx_mark();
+        }
+    }
+
+    fn rx_passed(&mut self) -> bool {
+        self.first.rx_passed() && self.others.as_mut().is_none_or(Queue::rx_passed)
+    }
+
     fn rx_hint(&self) -> RxHint {
         let first = self.first.rx_hint();
         let Some(others) = self.others.as_ref().map(Queue::rx_hint) else { return first };

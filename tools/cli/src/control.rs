@@ -55,7 +55,7 @@ impl Control {
             return;
         }
         say(&json!({ "ready": line }).to_string());
-        // Ends with the process: it holds nothing that must be put away.
+        // Ends with the process: `stats` holds nothing that must be put away.
         std::thread::spawn(move || {
             for command in std::io::stdin().lock().lines() {
                 match command.as_deref() {

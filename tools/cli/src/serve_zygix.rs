@@ -303,10 +303,11 @@ where
     let door =
         open_door(&dataplane, Box::new(move |group, queue| steering.set_reta(group, queue)), &line, opts, control)?;
     let line = door.as_ref().map_or(line.clone(), |door| format!("{line}, name {}", door.name()));
-    let counted = shared.clone();
+    // Whoever asks for counters outlives the dataplane, and must not keep it.
+    let counted = Arc::downgrade(&shared);
     let watched = lookout.as_ref().map(|l| Lookout::new(l.watch.clone()));
     control.ready(&line, move || {
-        let mut stats = stats(&counted);
+        let mut stats = counted.upgrade().map_or_else(ServerStats::default, |shared| stats(&shared));
         stats.counters.extend(watched.iter().flat_map(Lookout::counters));
         stats
     });

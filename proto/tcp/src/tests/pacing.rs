@@ -58,3 +58,23 @@ fn an_initial_window_leaves_at_once_and_the_rest_later() {
     let mss = u32::from(pair.ends[0].tcb().mss());
     assert!((10 * mss..=11 * mss).contains(&first), "{first} B");
 }
+
+/// A request of a few bytes leaves less than a segment of its stride to what follows: that waits for the next stride, not for an acknowledgement.
+#[test]
+fn the_rest_of_a_stride_that_is_no_segment_holds_nothing_up() {
+    let cfg = Config { pacing: true, ..Config::default() };
+    let wire = Wire { delay: ms(10), ..Wire::GOOD };
+    let mut pair = Pair::client_and_server(cfg.clone(), cfg, wire, 7);
+    pair.ends.iter_mut().for_each(|end| end.close_when_done = false);
+    pair.ends[0].to_send.extend(std::iter::repeat_n(7, 200_000));
+    pair.run_until(pair.now + ms(2000), |pair| pair.ends[1].received.len() == 200_000);
+    pair.run_until(pair.now + ms(50), |_| false);
+    let (before, mss) = (pair.ends[0].tcb().snd_nxt(), pair.ends[0].tcb().mss());
+    pair.ends[0].to_send.extend([7; 100]);
+    pair.step(pair.now + ms(1));
+    assert_eq!(pair.ends[0].tcb().snd_nxt().since(before), 100);
+    pair.ends[0].to_send.extend(std::iter::repeat_n(7, 200_000));
+    pair.run_until(pair.now + ms(10), |_| false);
+    let left = pair.ends[0].tcb().snd_nxt().since(before);
+    assert!(left > 40 * u32::from(mss), "{left} B in half a round trip");
+}
