@@ -245,7 +245,7 @@ impl<Q: Queue> ElasticThread<Q> {
         let deadline = match origin {
             Origin::Ix | Origin::Again => {
                 if !self.complete(now, &mut work, app) {
-                    return self.again(work, now);
+                    return self.again(work, Turn { deadline: now, ..turn });
                 }
                 self.batch = Some(work);
                 self.egress(now).min(app.wake_at())
@@ -262,12 +262,12 @@ impl<Q: Queue> ElasticThread<Q> {
     /// Somebody looks at the own ring for a move of flow groups, or was taken off its processor there. That is not waited for: it may be long, and a turn
     /// does more than this.
     #[cold]
-    fn again(&mut self, work: Work, now: Nanos) -> Turn {
+    fn again(&mut self, work: Work, turn: Turn) -> Turn {
         self.metrics().lock_taken.inc();
         // Nothing has left yet.
         self.served.0 = 0;
         self.undone = Some(work);
-        Turn { work: 0, deadline: now }
+        turn
     }
 
     /// The last turn has ended, at `now`, and what it had to say has left: counts what its requests took.

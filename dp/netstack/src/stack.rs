@@ -43,7 +43,7 @@ pub struct Progress {
 
 /// How long connections wait in the ready queue: of all that are in it one is watched, the last at some time.
 #[derive(Clone, Copy, Default, Debug)]
-struct Wait {
+pub(crate) struct Wait {
     /// How many are before it, itself included; 0: none is watched.
     ahead: usize,
     since: Nanos,
@@ -52,6 +52,11 @@ struct Wait {
 }
 
 impl Wait {
+    /// All that waited have gone elsewhere, or may have: whoever is watched may be among them.
+    pub(crate) fn gone(&mut self) {
+        *self = Wait::default();
+    }
+
     /// So many were taken, and so many are left.
     #[inline]
     fn taken(&mut self, n: usize, left: usize, now: Nanos) {
@@ -90,7 +95,7 @@ pub struct Stack<Q> {
     flows: Vec<Option<Flow>>,
     pub(crate) datagrams: VecDeque<Datagram>,
     /// How long the ready queue lasts: one connection in it is watched until it is dispatched.
-    wait: Wait,
+    pub(crate) wait: Wait,
     /// Where there are connections and datagrams, and room for one: which it was last.
     datagrams_first: bool,
     pub(crate) mail: VecDeque<(Handle, u64)>,
@@ -502,6 +507,11 @@ mod tests {
             assert!(us < 11 || wait.last == Nanos::from_micros(10), "{us}: {wait:?}");
         }
         wait.taken(100, 0, Nanos::from_micros(51));
+        assert_eq!(wait.last, Nanos::ZERO);
+        // What goes to another core with its group was not served after all this time.
+        wait.taken(10, 100, Nanos::from_micros(60));
+        wait.gone();
+        wait.taken(10, 100, Nanos::from_secs(60));
         assert_eq!(wait.last, Nanos::ZERO);
     }
 }
