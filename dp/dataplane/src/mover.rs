@@ -28,6 +28,9 @@ use crate::station::Crew;
 const TX_PATIENCE: Nanos = Nanos::from_millis(1);
 /// For so long a core that is not known to be away is given time to look at its ring itself.
 const PATIENCE: Nanos = Nanos::from_micros(50);
+/// After so long frames that wait for a core's ring have that looked at by whoever has them: a core that is there gets round to it by itself in less, and
+/// two at one ring are in each other's way.
+const SLOW: Nanos = Nanos::from_micros(200);
 /// Frames that are looked at for another core at once.
 const LOOK: usize = 64;
 
@@ -66,6 +69,8 @@ struct Cargo {
     parcel: Parcel,
     /// Of the rounds of the old core's ring, when the table had been set.
     mark: Option<Mark>,
+    /// When that was seen to have passed.
+    passed: Option<Nanos>,
     refused: GroupSet,
 }
 
@@ -82,6 +87,7 @@ impl Mover {
             cargo: TryLock::new(Cargo {
                 parcel: Parcel::new(c.max_conns, c.backlog),
                 mark: None,
+                passed: None,
                 refused: GroupSet::NONE,
             }),
             steer: OnceLock::new(),
@@ -193,7 +199,7 @@ impl<Q: Queue> Crew<Q> {
             self.round_off(from, to, now);
         }
         let Some(own) = own else { return };
-        let waits = self.stations.get(own).and_then(|s| s.stack.try_lock()?.waits_for());
+        let waits = self.stations.get(own).and_then(|s| s.stack.try_lock()?.waits_for(SLOW));
         if let Some(core) = waits {
             // Frames wait here: whether that core is away, or off its processor between two turns, cannot be told from here.
             self.help_empty(core.index(), now, true);
@@ -225,7 +231,7 @@ impl<Q: Queue> Crew<Q> {
         }
         let steered = |group| mover.steer.get().is_some_and(|steer| steer(group, to as u16).is_ok());
         cargo.refused = groups.iter().filter(|group| !steered(*group)).collect();
-        cargo.mark = Some(station.epoch_mark());
+        (cargo.mark, cargo.passed) = (Some(station.epoch_mark()), None);
         let passed = stack.has_transmitted();
         drop(cargo);
         mover.enter(Stage::Given, now);
@@ -265,21 +271,27 @@ impl<Q: Queue> Crew<Q> {
         self.wake(to);
     }
 
-    /// The move is done when all that was in the old ring when the table was set has been taken, and no frame waits for that any more; at the end of the grace, at
-    /// which none does, for a ring at which nobody can look.
+    /// The move is done when all that was in the old ring when the table was set has been taken, and all frames have gone on that waited for that until then; at
+    /// the end of the grace, at which none does, for a ring at which nobody can look. What comes later and has to wait, for the NIC may still think of the old
+    /// ring, does so as for any group that settles.
     fn round_off(&self, from: usize, to: usize, now: Nanos) {
         let Some(station) = self.stations.get(to) else { return };
         let Some(old) = self.stations.get(from) else { return };
-        let mark = self.mover.cargo.try_lock().and_then(|cargo| cargo.mark);
-        let passed = mark.is_none_or(|mark| old.epoch_passed(mark));
+        let Some(mut cargo) = self.mover.cargo.try_lock() else { return };
         let waited = now - self.mover.time(Stage::Taken);
-        if !passed && waited < GRACE {
+        if cargo.passed.is_none() && cargo.mark.is_none_or(|mark| old.epoch_passed(mark)) {
+            cargo.passed = Some(now);
+        }
+        let passed = cargo.passed;
+        drop(cargo);
+        if passed.is_none() && waited < GRACE {
             return self.help_empty(from, now, waited > PATIENCE);
         }
         let Some(mut stack) = station.stack.try_lock() else { return };
         // What has passed by now goes on with this.
         stack.receive(now, LOOK);
-        if stack.waits_for().is_none() && self.mover.is_at(Stage::Taken, from, to) {
+        let since = passed.unwrap_or(now);
+        if stack.waits_for(now - since).is_none() && self.mover.is_at(Stage::Taken, from, to) {
             self.mover.enter(Stage::Done, now);
         }
         station.due(now);

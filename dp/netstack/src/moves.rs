@@ -90,6 +90,7 @@ impl Parcel {
 /// A frame that came by the own ring while older ones may still be in that of another core.
 struct Waiting {
     frame: RxFrame,
+    since: Nanos,
     from: CoreId,
     mark: Mark,
 }
@@ -194,7 +195,7 @@ impl<Q: Queue> Stack<Q> {
         }
         let of = |token: u64| groups.contains(Handle::from_bits(token & !HALF).group());
         self.wheel.take_out(of, |token| parcel.timers.push(token));
-        let Stack { ready, mail, fragments, shared, .. } = self;
+        let Stack { ready, wait, mail, fragments, shared, .. } = self;
         ready.retain(|id| {
             let goes = groups.contains(id.group());
             if goes {
@@ -202,6 +203,9 @@ impl<Q: Queue> Stack<Q> {
             }
             !goes
         });
+        if !parcel.ready.is_empty() {
+            wait.gone();
+        }
         mail.retain(|(to, token)| {
             let goes = groups.contains(to.group());
             if goes {
@@ -282,6 +286,7 @@ impl<Q: Queue> Stack<Q> {
         }
         self.moving = true;
         self.metrics.deferred.inc();
+        let since = self.now;
         let Moves { early, limbo, passing, early_most, gives_way, .. } = &mut *self.moves;
         if *passing {
             if limbo.len() == limbo.capacity() {
@@ -295,7 +300,7 @@ impl<Q: Queue> Stack<Q> {
         }
         let from = self.shared.came_from(group).unwrap_or(self.core);
         let mark = self.shared.epoch(from).mark();
-        if early.push(group, Waiting { frame, from, mark }) { Ok(()) } else { Err(DropReason::InboxFull) }
+        if early.push(group, Waiting { frame, since, from, mark }) { Ok(()) } else { Err(DropReason::InboxFull) }
     }
 
     /// A frame of a group that has gone: behind those that found no room there.
@@ -436,11 +441,13 @@ impl<Q: Queue> Stack<Q> {
             && (self.moves.early.groups().contains(group) || !self.old_ring_has_passed(group))
     }
 
-    /// Whether frames, or the end of the grace, wait for another core to poll its ring: it may be away, and then somebody else should. Which core, if any.
-    pub fn waits_for(&self) -> Option<CoreId> {
-        let moves = &*self.moves;
-        let first = |group| moves.early.front(group).filter(|first| !moves.has_passed(first)).map(|first| first.from);
-        let late = |group: &FlowGroupId| moves.until[group.index()] <= self.now && !self.old_ring_has_passed(*group);
+    /// Whether frames, or the end of the grace, have waited for another core to poll its ring, for `least` or longer: it may be away, and then somebody else
+    /// should. Which core, if any.
+    pub fn waits_for(&self, least: Nanos) -> Option<CoreId> {
+        let (moves, begun) = (&*self.moves, self.now - least);
+        let waits = |first: &&Waiting| first.since <= begun && !moves.has_passed(first);
+        let first = |group| moves.early.front(group).filter(waits).map(|first| first.from);
+        let late = |group: &FlowGroupId| moves.until[group.index()] <= begun && !self.old_ring_has_passed(*group);
         moves
             .early
             .groups()

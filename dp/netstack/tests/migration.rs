@@ -225,7 +225,12 @@ fn a_frame_of_the_new_ring_waits_for_those_of_the_old_one() {
         w.turn(1);
     }
     assert!(w.sent.is_empty(), "the second waits");
-    assert_eq!(w.cores[1].stack.waits_for(), Some(CoreId(0)), "for the old core, which somebody may help");
+    let waits_for = |w: &Cores, us| w.cores[1].stack.waits_for(Nanos::from_micros(us));
+    assert_eq!(waits_for(&w, 0), Some(CoreId(0)), "for the old core");
+    assert_eq!(waits_for(&w, 200), None, "which is given time to come by itself");
+    w.now += Nanos::from_micros(200);
+    w.turn(1);
+    assert_eq!(waits_for(&w, 200), Some(CoreId(0)), "and may be helped then");
     let sent = w.rest();
     let text: Vec<u8> = heard(&client, &sent).flat_map(|(_, s)| s.payload.clone()).collect();
     assert_eq!(String::from_utf8_lossy(&text), "first, second");
@@ -320,10 +325,10 @@ fn when_the_old_core_is_away_for_long_order_gives_way() {
     w.turn(1);
     w.now += GRACE;
     (0..3).for_each(|_| w.turn(1));
-    assert_eq!(w.cores[1].stack.waits_for(), Some(CoreId(0)), "it may be back in a moment");
+    assert_eq!(w.cores[1].stack.waits_for(Nanos::ZERO), Some(CoreId(0)), "it may be back in a moment");
     w.now += ORDER;
     (0..3).for_each(|_| w.turn(1));
-    assert_eq!(w.cores[1].stack.waits_for(), None);
+    assert_eq!(w.cores[1].stack.waits_for(Nanos::ZERO), None);
     let sent = w.rest();
     let text: Vec<u8> = heard(&client, &sent).flat_map(|(_, s)| s.payload.clone()).collect();
     assert_eq!(String::from_utf8_lossy(&text), "first, second", "TCP puts it in order");

@@ -294,16 +294,21 @@ impl Rig {
         Ok(outcome)
     }
 
-    /// Random groups of one core go to another.
+    /// Random groups go from a core that has most to one that has fewest: a core is never left with many more than its share, which would be more than
+    /// it can serve.
     fn stir(&self, dice: &mut Dice, steps: &mut Steps) -> Result<()> {
-        let to = CoreId(dice.roll(self.cores) as u16);
         let owners = self.controller.groups();
-        let from = owners[dice.roll(FLOW_GROUPS)];
-        let n = 1 + dice.roll(8);
+        let mut cores: Vec<(usize, usize)> = (0..self.cores)
+            .map(|core| (owners.iter().filter(|owner| owner.index() == core).count(), core))
+            .collect();
+        cores.rotate_left(dice.roll(self.cores));
+        cores.sort_by_key(|(groups, _)| *groups);
+        let [(_, to), .., (_, from)] = cores[..] else { bail!("bench migrate needs two cores") };
+        let (from, to) = (CoreId(from as u16), CoreId(to as u16));
         let mut groups = GroupSet::NONE;
-        for _ in 0..n {
+        for _ in 0..1 + dice.roll(8) {
             let group = dice.roll(FLOW_GROUPS);
-            if owners[group] == from && from != to {
+            if owners[group] == from {
                 groups.insert(FlowGroupId(group as u16));
             }
         }
