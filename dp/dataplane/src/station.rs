@@ -209,7 +209,8 @@ impl<Q: Queue> Crew<Q> {
     pub fn is_concerned(&self, core: usize) -> bool {
         let Some(station) = self.stations.get(core) else { return false };
         station.shared.is_moving()
-            && (self.mover.involves(core) || station.stack.try_lock().is_some_and(|s| s.waits_for(Nanos::ZERO).is_some()))
+            && (self.mover.involves(core)
+                || station.stack.try_lock().is_some_and(|s| s.waits_for(Nanos::ZERO).is_some()))
     }
 
     /// Whether work has come home to `core` and nobody is at its network layer, who would see it. If `core` is idle then, and has not been told, it is

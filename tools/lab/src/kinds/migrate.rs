@@ -298,9 +298,8 @@ impl Rig {
     /// it can serve.
     fn stir(&self, dice: &mut Dice, steps: &mut Steps) -> Result<()> {
         let owners = self.controller.groups();
-        let mut cores: Vec<(usize, usize)> = (0..self.cores)
-            .map(|core| (owners.iter().filter(|owner| owner.index() == core).count(), core))
-            .collect();
+        let mut cores: Vec<(usize, usize)> =
+            (0..self.cores).map(|core| (owners.iter().filter(|owner| owner.index() == core).count(), core)).collect();
         cores.rotate_left(dice.roll(self.cores));
         cores.sort_by_key(|(groups, _)| *groups);
         let [(_, to), .., (_, from)] = cores[..] else { bail!("bench migrate needs two cores") };
