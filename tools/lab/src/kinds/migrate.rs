@@ -25,6 +25,8 @@ use crate::measure::until;
 pub const CONNECTIONS: u32 = 2752;
 /// Random migrations.
 const EVERY: Nanos = Nanos::from_millis(5);
+/// What is made up for of it, when moves had to wait.
+const CATCH_UP: Nanos = Nanos::from_millis(50);
 /// How long a core is left parked, and then left to serve.
 const TURN: Nanos = Nanos::from_millis(100);
 const PATIENCE: Nanos = Nanos::from_secs(10);
@@ -264,13 +266,15 @@ impl Rig {
         Ok(Rig { dataplane, director, controller, cores: cores.len() })
     }
 
-    /// Sets the NIC's table for the first time: from then on the emulated NIC, whose work is in the server's time, looks up where each frame goes.
-    fn set_table(&self) -> Result<()> {
+    /// Half of each core's groups go to the next core, as they will lie when they have moved for a while: the emulated NIC, whose work is in the server's
+    /// time, looks up from then on where each frame goes, and has each connection on a core of its own choice no longer.
+    fn mix(&self) -> Result<()> {
         let owners = self.controller.groups();
-        let here = owners[0];
-        let other = owners.iter().find(|owner| **owner != here).context("one core has all flow groups")?;
-        let group = GroupSet::from_iter([FlowGroupId(0)]);
-        self.controller.move_groups(group, *other)?;
+        for core in 0..self.cores {
+            let own = (0..FLOW_GROUPS as u16).map(FlowGroupId).filter(|g| owners[g.index()].index() == core);
+            let half = GroupSet::from_iter(own.step_by(2));
+            self.controller.move_groups(half, CoreId(((core + 1) % self.cores) as u16))?;
+        }
         Ok(())
     }
 
@@ -296,7 +300,7 @@ impl Rig {
 
     /// Random groups go from a core that has most to one that has fewest: a core is never left with many more than its share, which would be more than
     /// it can serve.
-    fn stir(&self, dice: &mut Dice, steps: &mut Steps) -> Result<()> {
+    fn stir(&self, dice: &mut Dice, steps: &mut Steps, next: &mut Nanos) -> Result<()> {
         let owners = self.controller.groups();
         let mut cores: Vec<(usize, usize)> =
             (0..self.cores).map(|core| (owners.iter().filter(|owner| owner.index() == core).count(), core)).collect();
@@ -314,9 +318,10 @@ impl Rig {
         if groups.is_empty() {
             return Ok(());
         }
-        let next = clock::now() + EVERY;
+        // One that had to wait for a group to settle is followed the sooner.
+        until(*next);
+        *next = (*next + EVERY).max(clock::now() - CATCH_UP);
         steps.take(self.controller.move_groups(groups, to))?;
-        until(next);
         Ok(())
     }
 }
@@ -343,7 +348,7 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64, rto_min: Opt
         bail!("bench migrate needs two cores: flow groups have to go somewhere");
     }
     let rig = Rig::start(sched, cores, rto_min)?;
-    rig.set_table()?;
+    rig.mix()?;
     let capacity = rig.capacity()?;
     let rate = load * capacity;
     let (mut random, mut add, mut remove) = (Steps::default(), Steps::default(), Steps::default());
@@ -352,7 +357,8 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64, rto_min: Opt
     let begun = counts();
     let still = rig.director.run(&Drive::new(rate, length))?;
     let before = counts();
-    let stirred = rig.under(rate, length, || rig.stir(&mut dice, &mut random))?;
+    let mut next = clock::now();
+    let stirred = rig.under(rate, length, || rig.stir(&mut dice, &mut random, &mut next))?;
     let less = rate * (rig.cores - 1) as f64 / rig.cores as f64;
     let mut turn = 0;
     let turned = rig.under(less, Nanos(length.0 / 2).max(Nanos::from_secs(1)), || {
