@@ -10,6 +10,9 @@ use units::{CoreId, Nanos};
 /// Pages from one look at the threads' affinities to the next: it is asked of the kernel, who may have been told by others.
 const ROUNDS: u32 = 10;
 
+/// No window is shorter.
+const SHORTEST: Nanos = Nanos(abi::PAGE_PERIOD.0 / 2);
+
 /// What the page thread has.
 pub(crate) struct Pages {
     publisher: Publisher<SharedWords>,
@@ -37,8 +40,7 @@ impl Pages {
         while !ended() {
             let now = sys::clock::now();
             self.write(now);
-            // Windows that were missed are not made up for.
-            next = (next + abi::PAGE_PERIOD).max(now + Nanos(1));
+            next = following(next, now);
             let _ = sys::wait::readable(&[bell.as_raw_fd()], next - now);
         }
     }
@@ -56,10 +58,32 @@ impl Pages {
     }
 }
 
+/// When the page is written next, if it was due at `due` and is written at `now`. Windows that were missed are not made up for, and none is shorter than half of a
+/// period: it would weigh as much in the averages as a whole one.
+fn following(due: Nanos, now: Nanos) -> Nanos {
+    let next = due + abi::PAGE_PERIOD;
+    if next - now >= SHORTEST { next } else { now + abi::PAGE_PERIOD }
+}
+
 /// The hardware thread that a thread may run on, if it is one.
 pub(crate) fn only_cpu(tid: u32) -> Option<u32> {
     match sys::thread::allowed_cores_of(tid).as_deref() {
         Ok([one]) => u32::try_from(*one).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_delay_a_whole_window_follows() {
+        let ms = Nanos::from_millis;
+        assert_eq!(following(ms(100), ms(100)), ms(110));
+        assert_eq!(following(ms(100), ms(104)), ms(110), "on time again");
+        for late in [106, 109, 110, 111, 5000] {
+            assert_eq!(following(ms(100), ms(late)), ms(late + 10), "{late}");
+        }
     }
 }
