@@ -71,12 +71,8 @@ pub struct Rss {
 pub enum Flow {
     /// TCP over IPv4.
     TcpV4 = 1,
-    /// UDP over IPv4.
-    UdpV4 = 2,
     /// TCP over IPv6.
     TcpV6 = 5,
-    /// UDP over IPv6.
-    UdpV6 = 6,
 }
 
 /// The beginning of `struct ethtool_rxnfc`, all of it for this question.

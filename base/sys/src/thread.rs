@@ -45,7 +45,7 @@ fn place(tid: libc::pid_t, cores: &[usize]) -> Result<(), SysError> {
     })
 }
 
-/// The cores that a thread of this process may run on, ascending; 0 is the calling one.
+/// The cores that a thread of any process may run on, ascending; 0 is the calling one.
 ///
 /// # Errors
 /// `ESRCH`: there is no such thread (any more).
@@ -58,10 +58,10 @@ pub fn allowed_cores_of(tid: u32) -> Result<Vec<usize>, SysError> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
-/// Confines another thread of this process to some cores.
+/// Confines another thread to some cores, of this process or of another.
 ///
 /// # Errors
-/// As [`pin_to`]; `ESRCH`: there is no such thread (any more).
+/// As [`pin_to`]; `ESRCH`: there is no such thread (any more); `EPERM`: it is another user's.
 pub fn pin_other(tid: u32, cores: &[usize]) -> Result<(), SysError> {
     place(tid as libc::pid_t, cores)
 }

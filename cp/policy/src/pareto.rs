@@ -36,7 +36,7 @@ pub struct Entry {
 pub struct Table {
     /// What the policy is called.
     pub name: String,
-    /// The machine that it is for.
+    /// The machine that it is for. Whoever uses it elsewhere is told.
     pub machine: String,
     /// The configurations.
     pub steps: Vec<Entry>,
