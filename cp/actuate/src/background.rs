@@ -6,14 +6,14 @@ use sys::process::ProcessClock;
 
 use crate::ActuateError;
 use crate::cgroup::{Group, Hierarchies};
-use crate::knobs::Knobs;
+use crate::knobs::{Knobs, OURS};
 
 /// What runs in the background.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A command to start and to end: a program and its arguments.
     Command(Vec<String>),
-    /// Processes that run already. Children that they have later come along; those that they have now do not.
+    /// Processes that run already. Children that they have later come along, and go back with them; those that they have now do not.
     Pids(Vec<u32>),
     /// A control group that somebody else has made, by its path within the hierarchy.
     Cgroup(String),
@@ -37,7 +37,7 @@ impl Job {
     /// Takes a job over, or starts it: it runs as before, or anywhere, until [`Job::give`]. `notes` gets what this machine lacks for it.
     ///
     /// Where there are no control groups for it, it is stopped by signals and confined thread by thread, which reaches the named processes (of a command: its process
-    /// group) but no children that leave it.
+    /// group) but no children that leave it, and it counts as ended when those have.
     ///
     /// # Errors
     /// A process is gone, the command cannot be started, there is no such control group.
@@ -67,7 +67,7 @@ impl Job {
             }
             job.pids = pids.clone();
         }
-        job.group = Group::make(knobs, found, &format!("zygix-{name}"), notes);
+        job.group = Group::make(knobs, found, &format!("{OURS}{name}"), notes);
         if !job.group.freezes() {
             notes.push(format!("background job {name}: no control group can freeze it; it is stopped by signals"));
         }
@@ -138,13 +138,14 @@ impl Job {
         Ok(())
     }
 
-    /// Whether it has ended: then its last process.
+    /// Whether it has ended: then the last of the processes that were named. Where it has a group, children may outlive these.
     fn ended(&mut self, knobs: &Knobs) -> Option<u32> {
         if let Some(child) = &mut self.child {
             let _ = child.try_wait();
         }
         let last = self.pids.last().copied()?;
-        self.pids.iter().all(|pid| knobs.born(*pid).is_err()).then_some(last)
+        let ended = self.pids.iter().all(|pid| knobs.born(*pid).is_err()) && !self.group.is_populated(knobs.tree());
+        ended.then_some(last)
     }
 
     /// Whether nothing of it runs any more.

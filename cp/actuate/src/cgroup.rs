@@ -117,7 +117,7 @@ impl Group {
         if tree.has(&format!("{dir}/cgroup.freeze")) {
             self.freezer = Some((format!("{dir}/cgroup.freeze"), "0", "1"));
         }
-        // Accounts of a group of version 2 are there without any controller; but where cpuacct is version 1's, its are finer.
+        // Accounts of a group of version 2 are there without any controller. Version 1's are asked for where they are not.
         if tree.has(&format!("{dir}/cpu.stat")) {
             self.usage = Some(format!("{dir}/cpu.stat"));
         }
@@ -126,7 +126,7 @@ impl Group {
             let subtree = format!("{parent}/cgroup.subtree_control");
             let before = tree.read(&subtree).unwrap_or_default();
             if !before.split_whitespace().any(|c| c == "cpuset") {
-                // Our own group has to go before the controller can: so it is taken back after the group's removal, which comes later in the list.
+                // Taken back before our group is removed, which was made earlier: a controller may leave a group that hands it on to nobody.
                 let _ = knobs.set_from(&subtree, "+cpuset", "-cpuset");
             }
             if tree.has(&format!("{dir}/cpuset.cpus")) {
@@ -159,7 +159,7 @@ impl Group {
         self.freezer.is_some()
     }
 
-    /// Moves a process into it. `back`: at the end it returns to where it was.
+    /// Moves a process into it. `back`: at the end it returns to where it was, with its children; else all that is in the group then is ended.
     ///
     /// # Errors
     /// [`ActuateError::Gone`]; not permitted.
@@ -167,9 +167,18 @@ impl Group {
         let cgroups = knobs.tree().read(&format!("proc/{pid}/cgroup")).map_err(|_| ActuateError::Gone(pid))?;
         for dir in &self.dirs {
             let from = if back { came_from(&cgroups, dir) } else { None };
+            // Children go where it goes; without a way back they stay. Those of what ends with us end.
+            if from.is_some() || !back {
+                knobs.empties(dir, from.as_deref())?;
+            }
             knobs.move_to(pid, &format!("{dir}/cgroup.procs"), from.as_deref())?;
         }
         Ok(())
+    }
+
+    /// Whether there are processes in it, named ones or children. Somebody else's group counts as empty.
+    pub fn is_populated(&self, tree: &Tree) -> bool {
+        self.dirs.iter().any(|dir| populated(tree, dir))
     }
 
     /// Confines all of it to these processors.
@@ -219,6 +228,22 @@ fn made(knobs: &mut Knobs, parent: &Option<String>, name: &str, notes: &mut Vec<
             notes.push(e.to_string());
             None
         }
+    }
+}
+
+/// The processes of a control group, without those of groups within it.
+pub(crate) fn processes(tree: &Tree, dir: &str) -> Vec<u32> {
+    let list = tree.read(&format!("{dir}/cgroup.procs")).unwrap_or_default();
+    let pids = list.lines().filter_map(|line| line.trim().parse().ok());
+    pids.filter(|pid| tree.has(&format!("proc/{pid}/stat"))).collect()
+}
+
+/// Whether somebody is in a control group or in one within it. Version 1 does not say the latter.
+fn populated(tree: &Tree, dir: &str) -> bool {
+    let events = tree.read(&format!("{dir}/cgroup.events")).unwrap_or_default();
+    match events.lines().find_map(|line| line.strip_prefix("populated ")) {
+        Some(so) => so != "0",
+        None => !processes(tree, dir).is_empty(),
     }
 }
 

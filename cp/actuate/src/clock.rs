@@ -50,7 +50,7 @@ impl Clocks {
     /// What this machine has for these cpus.
     ///
     /// # Errors
-    /// No cpufreq; a file that makes no sense.
+    /// No cpufreq; no step that all have; a file that makes no sense.
     pub fn open(tree: &Tree, cpus: &[usize]) -> Result<Clocks, ActuateError> {
         let mut policies = Vec::new();
         for dir in dirs(tree, cpus) {
@@ -62,10 +62,14 @@ impl Clocks {
         if policies.is_empty() {
             return Err(ActuateError::Missing(format!("{CPUS}/cpufreq")));
         }
-        Ok(Clocks { policies, turbo: Turbo::open(tree).ok() })
+        let clocks = Clocks { policies, turbo: Turbo::open(tree).ok() };
+        match clocks.steps_mhz().is_empty() {
+            true => Err(ActuateError::Missing("a step of the clock that all cpus have".into())),
+            false => Ok(clocks),
+        }
     }
 
-    /// The steps that all policies have, in MHz, ascending; turbo is not among them.
+    /// The steps that all policies have, in MHz, ascending; turbo is not among them. There is one at least.
     pub fn steps_mhz(&self) -> Vec<f64> {
         let first = self.policies.first().map_or(&[][..], |p| &p.steps_khz);
         let common = first.iter().filter(|khz| self.policies.iter().all(|p| p.steps_khz.contains(khz)));
@@ -92,7 +96,8 @@ impl Clocks {
         format!("{} clock(s), {way}, {turbo}", self.policies.len())
     }
 
-    /// Sets the clock of the policies that have one of `cpus`. Those that they share it with get it as well. Goes on past a policy that refuses.
+    /// Sets the clock of the policies that have one of `cpus`. Those that they share it with get it as well; all others are as they were found. Goes on past a policy that
+    /// refuses.
     ///
     /// # Errors
     /// The first refusal.
@@ -100,7 +105,7 @@ impl Clocks {
         self.set_all(knobs, &[(cpus.to_vec(), speed)])
     }
 
-    /// The same for several sets of cpus. A policy that has cpus of more than one gets the fastest.
+    /// The same for several sets of cpus. A policy that has cpus of more than one gets the fastest. Without any, all is as it was found.
     ///
     /// # Errors
     /// The first refusal.
@@ -113,14 +118,19 @@ impl Clocks {
         };
         // Turbo is the package's: on before a clock may rise above the nominal one, off if nobody wants it.
         if let Some(turbo) = &self.turbo {
-            note(turbo.set(knobs, wanted.iter().any(|(_, speed)| *speed == Speed::Turbo)));
+            note(match wanted.is_empty() {
+                true => knobs.release(|path| path == turbo.path()),
+                false => turbo.set(knobs, wanted.iter().any(|(_, speed)| *speed == Speed::Turbo)),
+            });
         }
         for policy in &self.policies {
             let of = wanted.iter().filter(|(cpus, _)| policy.cpus.iter().any(|c| cpus.contains(c)));
             let rank = |speed: &Speed| if let Speed::Mhz(mhz) = speed { *mhz } else { f64::INFINITY };
-            if let Some(speed) = of.map(|(_, speed)| *speed).max_by(|a, b| rank(a).total_cmp(&rank(b))) {
-                note(policy.set(knobs, speed));
-            }
+            let fastest = of.map(|(_, speed)| *speed).max_by(|a, b| rank(a).total_cmp(&rank(b)));
+            note(match fastest {
+                Some(speed) => policy.set(knobs, speed),
+                None => knobs.release(|path| path.rsplit_once('/').is_some_and(|(dir, _)| dir == policy.dir)),
+            });
         }
         refused
     }

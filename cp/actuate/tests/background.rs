@@ -27,6 +27,53 @@ impl Drop for Sleeper {
     }
 }
 
+/// A command whose first process ends at once, and whose child goes on; the file gets the child's number.
+struct Orphan(std::path::PathBuf);
+
+impl Orphan {
+    fn new(name: &str) -> Orphan {
+        let file = std::env::temp_dir().join(format!("zygix-actuate-{name}-{}.pid", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        Orphan(file)
+    }
+
+    fn source(&self) -> Source {
+        let script = format!("sleep 1000 & echo $! > {}", self.0.display());
+        Source::Command(["sh", "-c", &script].map(str::to_owned).to_vec())
+    }
+
+    fn told(&self) -> Option<u32> {
+        std::fs::read_to_string(&self.0).ok().and_then(|t| t.trim().parse().ok())
+    }
+
+    /// The child, when its parent has ended.
+    fn child(&self) -> u32 {
+        wait_for("the command's child", || self.told().is_some());
+        let child = self.told().unwrap();
+        let parent: u32 = status(child, "NSpgid:").parse().unwrap();
+        wait_for("its parent to end", || is_gone(parent));
+        child
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if let Some(child) = self.told().filter(|child| status(*child, "Name:") == "sleep") {
+            let _ = sys::process::send(sys::process::Signal::Kill, sys::process::Receiver::Process(child));
+        }
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn is_gone(pid: u32) -> bool {
+    !matches!(status(pid, "State:").chars().next(), Some('S' | 'T' | 'R' | 'D'))
+}
+
+fn skip(test: &str, notes: &[String]) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {}", notes.join("; "));
+}
+
 fn status(pid: u32, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     text.lines().find_map(|l| l.strip_prefix(field).map(|v| v.trim().to_owned())).unwrap_or_default()
@@ -198,7 +245,7 @@ fn a_command_runs_until_the_end_and_takes_its_children_along() {
     job.give(&mut knobs, &[]).unwrap();
     wait_for("the child to stop", || status(child, "State:").starts_with('T'));
     assert_eq!(knobs.restore().len(), 0);
-    wait_for("the child to end", || !matches!(status(child, "State:").chars().next(), Some('S' | 'T' | 'R')));
+    wait_for("the child to end", || is_gone(child));
     assert!(job.look(&knobs) && !job.look(&knobs), "told once");
     let _ = std::fs::remove_file(&file);
 
@@ -216,10 +263,7 @@ fn on_this_machines_own_control_groups() {
     let command = Source::Command(["sh", "-c", "while :; do :; done"].map(str::to_owned).to_vec());
     let mut job = Job::take(&mut knobs, &found, &name, &command, &mut notes).unwrap();
     if !notes.is_empty() {
-        use std::io::Write;
-        let why = notes.join("; ");
-        let _ = writeln!(std::io::stderr(), "SKIPPED on_this_machines_own_control_groups: {why}");
-        return;
+        return skip("on_this_machines_own_control_groups", &notes);
     }
     let core = *sys::thread::allowed_cores().unwrap().last().unwrap();
     job.give(&mut knobs, &[core]).unwrap();
@@ -237,4 +281,56 @@ fn on_this_machines_own_control_groups() {
     let left: Vec<String> = knobs.restore().iter().map(ToString::to_string).collect();
     assert_eq!(left, Vec::<String>::new(), "also a frozen command ends, and its groups go");
     assert!(job.look(&knobs));
+}
+
+#[test]
+fn a_command_goes_on_while_somebody_is_in_its_group() {
+    let fake = Fake::new(&[]);
+    std::os::unix::fs::symlink("/proc", fake.root.join("proc")).unwrap();
+    fake.put("sys/fs/cgroup/cgroup.procs", "");
+    fake.put("sys/fs/cgroup/cgroup.freeze", "0");
+    let found = Hierarchies { unified: Some("sys/fs/cgroup".into()), ..Hierarchies::default() };
+    let (mut knobs, orphan) = (Knobs::new(fake.tree(), None), Orphan::new("fake"));
+    let mut job = Job::take(&mut knobs, &found, "b", &orphan.source(), &mut Vec::new()).unwrap();
+    let child = orphan.child();
+    fake.put("sys/fs/cgroup/zygix-b/cgroup.procs", &child.to_string());
+    assert!(!job.look(&knobs) && !job.is_gone());
+    job.give(&mut knobs, &[]).unwrap();
+    assert_eq!(fake.get("sys/fs/cgroup/zygix-b/cgroup.freeze"), "1");
+    knobs.restore();
+    wait_for("the child to end", || is_gone(child));
+    assert!(job.look(&knobs) && !fake.has("sys/fs/cgroup/zygix-b"));
+}
+
+#[test]
+fn on_this_machines_own_control_groups_children_end_or_go_back() {
+    let found = Hierarchies::find(&Tree::real());
+    let (mut knobs, mut notes) = (Knobs::new(Tree::real(), None), Vec::new());
+    let (orphan, name) = (Orphan::new("real"), format!("test-children-{}", std::process::id()));
+    let mut job = Job::take(&mut knobs, &found, &name, &orphan.source(), &mut notes).unwrap();
+    let child = orphan.child();
+    if !notes.is_empty() {
+        return skip("on_this_machines_own_control_groups_children_end_or_go_back", &notes);
+    }
+    assert!(!job.look(&knobs));
+    job.give(&mut knobs, &[]).unwrap();
+    let left: Vec<String> = knobs.restore().iter().map(ToString::to_string).collect();
+    assert_eq!(left, Vec::<String>::new(), "the frozen child ends, and the groups go");
+    assert!(is_gone(child) && job.look(&knobs));
+
+    // Somebody's process, and a child that it has later.
+    let orphan = Orphan::new("later");
+    let script = format!("read -r go; sleep 1000 & echo $! > {}; wait", orphan.0.display());
+    let mut shell = Command::new("sh");
+    let mut parent = Sleeper(shell.args(["-c", &script]).stdin(std::process::Stdio::piped()).spawn().unwrap());
+    let groups = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let before = groups(parent.pid());
+    Job::take(&mut knobs, &found, &name, &Source::Pids(vec![parent.pid()]), &mut notes).unwrap();
+    drop(parent.0.stdin.take().map(|mut stdin| std::io::Write::write_all(&mut stdin, b"go\n")));
+    wait_for("a child", || orphan.told().is_some());
+    let child = orphan.told().unwrap();
+    assert!(groups(child).contains(&name), "{}", groups(child));
+    let left: Vec<String> = knobs.restore().iter().map(ToString::to_string).collect();
+    let after = (groups(parent.pid()), groups(child));
+    assert_eq!((left, after), (Vec::new(), (before.clone(), before)));
 }

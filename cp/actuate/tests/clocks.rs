@@ -99,6 +99,40 @@ fn without_userspace_the_limits_move_and_never_cross() {
 }
 
 #[test]
+fn clocks_that_nobody_wants_any_more_are_as_they_were_found() {
+    let fake = Fake::new(&[]);
+    fake.pstate(0, "0");
+    fake.acpi(1, "1");
+    fake.put(&format!("{CPUFREQ}/policy1/scaling_available_frequencies"), "2000000 1200000 800000");
+    let before = fake.all();
+    let clocks = Clocks::open(&fake.tree(), &[0, 1]).unwrap();
+    let mut knobs = Knobs::new(fake.tree(), None);
+    let of = |policy: usize, name: &str| fake.get(&format!("{CPUFREQ}/policy{policy}/{name}"));
+    clocks.set_all(&mut knobs, &[(vec![0], Speed::Mhz(800.0)), (vec![1], Speed::Mhz(800.0))]).unwrap();
+    assert_eq!((of(0, "scaling_max_freq").as_str(), of(1, "scaling_governor").as_str()), ("800000", "userspace"));
+    clocks.set_all(&mut knobs, &[(vec![1], Speed::Mhz(1200.0))]).unwrap();
+    assert_eq!((of(0, "scaling_max_freq").as_str(), of(1, "scaling_setspeed").as_str()), ("3500000", "1200000"));
+    assert_eq!(fake.get("sys/devices/system/cpu/intel_pstate/no_turbo"), "1");
+    clocks.set_all(&mut knobs, &[]).unwrap();
+    assert_eq!(fake.all(), before);
+    // And wanted again, they are found as before.
+    clocks.set(&mut knobs, &[0, 1], Speed::Mhz(800.0)).unwrap();
+    assert_eq!(knobs.restore().len(), 0);
+    assert_eq!(fake.all(), before);
+}
+
+#[test]
+fn clocks_without_a_common_step_are_left_alone() {
+    let fake = Fake::new(&[]);
+    fake.acpi(0, "0");
+    fake.acpi(1, "1");
+    fake.put(&format!("{CPUFREQ}/policy1/scaling_available_frequencies"), "2300000 1100000");
+    let none = Clocks::open(&fake.tree(), &[0, 1]).unwrap_err();
+    assert_eq!(none.to_string(), "a step of the clock that all cpus have: not on this machine");
+    assert_eq!(Clocks::open(&fake.tree(), &[1]).unwrap().steps_mhz(), [1100.0, 2300.0]);
+}
+
+#[test]
 fn old_kernels_have_a_directory_for_each_cpu() {
     let fake = Fake::new(&[]);
     fake.acpi(0, "0");
@@ -166,6 +200,31 @@ fn a_killed_control_planes_changes_are_found_and_taken_back() {
 }
 
 #[test]
+fn what_cannot_be_taken_back_stays_in_the_record() {
+    let fake = Fake::new(&[]);
+    fake.acpi(0, "0");
+    fake.acpi(1, "1");
+    let before = fake.all();
+    let record = fake.root.with_extension("record");
+    let open = || Clocks::open(&fake.tree(), &[0, 1]).unwrap();
+    let mut knobs = Knobs::new(fake.tree(), Some(record.clone()));
+    open().set(&mut knobs, &[0, 1], Speed::Mhz(1200.0)).unwrap();
+    let speed = format!("{CPUFREQ}/policy1/scaling_setspeed");
+    fake.read_only(&speed);
+    assert_eq!(knobs.restore().len(), 1);
+    drop(knobs);
+    let (count, errors) = Knobs::recover(fake.tree(), record.clone()).unwrap();
+    assert_eq!((count, errors.len()), (1, 1), "the other changes are taken back and forgotten");
+    // The next one begins with it, changes the same file, and knows what stood there at first.
+    let mut next = Knobs::new(fake.tree(), Some(record.clone()));
+    std::fs::remove_file(fake.root.join(&speed)).unwrap();
+    fake.put(&speed, "1200000");
+    open().set(&mut next, &[0, 1], Speed::Mhz(1800.0)).unwrap();
+    assert_eq!(next.restore().len(), 0);
+    assert_eq!((fake.all(), record.exists()), (before, false));
+}
+
+#[test]
 fn a_damaged_record_touches_nothing_outside_of_sys() {
     let fake = Fake::new(&[("etc/passwd", "root")]);
     let record = fake.root.with_extension("record");
@@ -173,11 +232,12 @@ fn a_damaged_record_touches_nothing_outside_of_sys() {
         r#"{"write":{"path":"etc/passwd","value":"me"}}"#,
         r#"{"write":{"path":"sys/../etc/passwd","value":"me"}}"#,
         r#"{"remove":{"path":"etc"}}"#,
+        r#"{"rest":{"group":"sys/fs/cgroup/system.slice","to":null}}"#,
         r#"{"write":{"path":"sys/x","va"#,
     ];
     std::fs::write(&record, lines.join("\n")).unwrap();
-    let (count, errors) = Knobs::recover(fake.tree(), record).unwrap();
-    assert_eq!((count, errors.len()), (3, 3));
+    let (count, errors) = Knobs::recover(fake.tree(), record.clone()).unwrap();
+    assert_eq!((count, errors.len(), record.exists()), (4, 4, false));
     assert!(errors.iter().all(|e| matches!(e, ActuateError::Foreign(_))));
     assert_eq!(fake.get("etc/passwd"), "root");
 }
