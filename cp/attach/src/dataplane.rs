@@ -5,7 +5,7 @@ use abi::{Answer, Command, Hello, PROTOCOL_VERSION, PageReader, PageWords};
 use sys::page::WordsView;
 
 use crate::AttachError;
-use crate::link::Link;
+use crate::link::{HELLO_PATIENCE, Link};
 use crate::list::find;
 use crate::snapshot::Snapshot;
 
@@ -32,7 +32,7 @@ impl Dataplane {
     /// Attaches to the dataplane of that name. Any number of attachments may be there at once, up to the 16 that its door lets in.
     ///
     /// # Errors
-    /// There is none, it may not be attached to, or does not answer as it should.
+    /// There is none, it may not be attached to, or does not answer as it should within two seconds.
     pub fn attach(name: &str) -> Result<Dataplane, AttachError> {
         Dataplane::open(Some(name))
     }
@@ -63,7 +63,7 @@ impl Dataplane {
             ErrorKind::ConnectionRefused => AttachError::Stale { name, socket },
             _ => AttachError::Denied { socket, cause },
         })?;
-        let (answer, fds) = link.ask(&Command::Hello, None)?;
+        let (answer, fds) = link.ask(&Command::Hello, Some(HELLO_PATIENCE))?;
         let Answer::Hello(hello) = answer else {
             return Err(AttachError::Protocol("it was asked for its name and said something else".into()));
         };

@@ -1,4 +1,4 @@
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,6 +10,8 @@ use crate::AttachError;
 
 /// A command may move flow groups, which waits for the cores at most some hundred milliseconds per core.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Who does not say who it is in this time counts as unwilling.
+pub(crate) const HELLO_PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of an answer at most. A dump of 128 cores has about 300 KB.
 const ANSWER_MAX: usize = 4 << 20;
 
@@ -54,8 +56,26 @@ impl Link {
     /// Whether the other end has closed it, and so ended or thrown us out.
     pub(crate) fn is_closed(&self) -> bool {
         use std::os::fd::AsRawFd;
+        if self.broken {
+            return self.ends();
+        }
         // Nothing is sent without being asked for: what is readable now is the end.
         sys::wait::readable(&[self.socket.as_raw_fd()], units::Nanos::ZERO).is_ok_and(|ready| ready != 0)
+    }
+
+    /// Whether nothing but the end comes yet, after an answer that is too late.
+    fn ends(&self) -> bool {
+        let (mut socket, mut piece) = (&self.socket, [0; 4096]);
+        // Nobody asks over a broken link again: it need not wait any more.
+        let _ = socket.set_nonblocking(true);
+        loop {
+            match socket.read(&mut piece) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() != ErrorKind::WouldBlock,
+            }
+        }
     }
 
     fn line(&self, until: Instant) -> Result<(Vec<u8>, Vec<OwnedFd>), AttachError> {
@@ -90,5 +110,24 @@ fn gone(cause: io::Error) -> AttachError {
     match cause.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => AttachError::Silent,
         _ => AttachError::Gone(cause.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_not_the_end() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut link = Link { socket: near, broken: false };
+        assert!(!link.is_closed());
+        let soon = Some(Duration::from_millis(1));
+        assert!(matches!(link.ask(&Command::Groups, soon), Err(AttachError::Silent)));
+        far.write_all(b"{\"ok\":").unwrap();
+        assert!(!link.is_closed() && !link.is_closed());
+        assert!(matches!(link.ask(&Command::Groups, soon), Err(AttachError::Gone(_))));
+        drop(far);
+        assert!(link.is_closed());
     }
 }

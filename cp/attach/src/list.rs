@@ -1,14 +1,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use abi::{Answer, Command, Hello};
 
 use crate::AttachError;
-use crate::link::Link;
-
-/// One that does not say who it is in this time counts as unwilling.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::link::{HELLO_PATIENCE, Link};
 
 /// A socket that was found.
 #[derive(Debug)]
@@ -63,7 +59,7 @@ fn look(socket: &Path) -> Presence {
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Presence::Stale,
         Err(cause) => return Presence::Unwilling(AttachError::Denied { socket: socket.to_owned(), cause }),
     };
-    match link.ask(&Command::Hello, Some(PATIENCE)) {
+    match link.ask(&Command::Hello, Some(HELLO_PATIENCE)) {
         Ok((Answer::Hello(hello), _)) => Presence::Live(hello),
         Ok(_) => Presence::Unwilling(AttachError::Protocol("it was asked for its name and said something else".into())),
         Err(e) => Presence::Unwilling(e),

@@ -95,7 +95,7 @@ impl Daemon {
     pub fn start(config: Config, options: Options) -> Result<Daemon, String> {
         let dry_run = options.dry_run;
         let alone = options.alone && !dry_run;
-        let mut instance = alone.then(Instance::only).transpose().map_err(|e| e.to_string())?;
+        let instance = alone.then(Instance::only).transpose().map_err(|e| e.to_string())?;
         let journal_of = |e: std::io::Error| {
             let path = config.journal.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
             format!("journal {path}: {e}")
@@ -105,7 +105,8 @@ impl Daemon {
         let record = instance.as_ref().map(Instance::record);
         let recovered = record.clone().and_then(|record| Knobs::recover(options.tree.clone(), record));
         if let Some((count, errors)) = recovered {
-            let text = format!("{count} changes of a control plane that was killed are taken back");
+            let back = count - errors.len();
+            let text = format!("{back} of {count} changes of a control plane that was killed are taken back");
             journal.add("", Kind::Note, "", text);
             errors.iter().for_each(|e| journal.add("", Kind::Trouble, "", e.to_string()));
         }
@@ -116,7 +117,7 @@ impl Daemon {
         };
         let mut host = Host::open(&config, options.tree, record, dry_run).map_err(|e| e.to_string())?;
         host.start_jobs(&config.background);
-        if let Some(instance) = &mut instance {
+        if let Some(instance) = &instance {
             instance.tell(server.as_ref().map(Server::address));
         }
         {
@@ -144,7 +145,7 @@ impl Daemon {
             last_second: None,
             lacks_told: 0,
             found_at,
-            found: Vec::new(),
+            found: left,
         })
     }
 
@@ -189,11 +190,14 @@ impl Daemon {
         }
     }
 
-    /// How dataplanes were found is written down before they are changed.
+    /// How dataplanes were found is written down before they are changed, and stands there until they are so again.
     fn note_found(&mut self) {
         let found: Vec<Found> = self.governors.iter().filter_map(Governor::found).cloned().collect();
         let Some(path) = self.found_at.as_ref().filter(|_| found != self.found) else { return };
-        let written = std::fs::write(path, serde_json::to_string(&found).unwrap_or_default());
+        let written = match found.is_empty() {
+            true => std::fs::remove_file(path),
+            false => std::fs::write(path, serde_json::to_string(&found).unwrap_or_default()),
+        };
         self.found = found;
         if let Err(e) = written {
             let text = format!("{}: {e}", path.display());
@@ -207,7 +211,7 @@ impl Daemon {
         let both: Vec<usize> = after.iter().filter(|c| before.contains(c)).copied().collect();
         let mut wrong = self.host.give(&both);
         let wanted: Vec<(Vec<usize>, Speed)> = self.uses().into_iter().map(|u| (u.cpus, u.speed)).collect();
-        if let Err(e) = self.host.set_clocks(wanted) {
+        if let Err(e) = self.host.set_clocks(now, wanted) {
             wrong.push(format!("clocks: {e}"));
         }
         for governor in &mut self.governors {
@@ -304,14 +308,51 @@ impl Daemon {
         if !self.dry_run {
             left.extend(self.host.restore().iter().map(ToString::to_string));
             left.extend(self.governors.iter_mut().flat_map(Governor::leave));
-            if let Some(path) = &self.found_at {
-                let _ = std::fs::remove_file(path);
-            }
+            self.note_found();
             let cpus: Vec<usize> = self.host.topology().cpus().iter().map(|c| c.cpu).collect();
-            let text = format!("the end: what was changed on cpus {} is as it was", show_cpus(&cpus));
+            let but = if left.is_empty() { String::new() } else { format!(", but for {} thing(s)", left.len()) };
+            let text = format!("the end: what was changed on cpus {} is as it was{but}", show_cpus(&cpus));
             self.journal.add("", Kind::Note, "", text);
         }
         left.iter().for_each(|text| self.journal.add("", Kind::Trouble, "", text.clone()));
         Report { left, lost_lines: self.journal.lost() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attach::AttachError;
+
+    #[test]
+    fn how_a_dataplane_was_found_is_kept_while_it_cannot_be_put_back() {
+        let root = std::env::temp_dir().join(format!("zygix-daemon-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("sys/devices/system/cpu")).unwrap();
+        std::fs::write(root.join("sys/devices/system/cpu/online"), "0-1").unwrap();
+        let text = "slo_us = 500\npolicy = \"energy\"\nlisten = \"none\"\n[[dataplane]]\nname = \"kv\"\n";
+        let config = Config::parse(text, &root).unwrap();
+        let found = root.join("found");
+        let kv: Vec<Found> = serde_json::from_str(r#"[{"name":"kv","pid":7,"threads":[[true,null]]}]"#).unwrap();
+        for (reached, stays) in [(false, true), (true, false)] {
+            let attach: Attach = Box::new(move |name| match reached {
+                true => Err(AttachError::NoSuch { name: name.to_owned(), there: Vec::new() }),
+                false => Err(AttachError::Silent),
+            });
+            let options = Options {
+                aloud: false,
+                tree: Tree::fake(&root),
+                attach: Some(attach),
+                alone: false,
+                ..Options::default()
+            };
+            let mut daemon = Daemon::start(config.clone(), options).unwrap();
+            daemon.found_at = Some(found.clone());
+            daemon.governors[0].remember(&kv);
+            daemon.found = if found.exists() { kv.clone() } else { Vec::new() };
+            daemon.tick(Nanos::from_secs(1));
+            assert!(reached || found.exists());
+            assert_eq!((daemon.finish().left.len(), found.exists()), (usize::from(stays), stays));
+        }
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

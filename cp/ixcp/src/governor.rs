@@ -16,11 +16,15 @@ use crate::view::PlaneView;
 
 /// One that is not there is looked for as often.
 const LOOK_AGAIN: Nanos = Nanos::from_secs(1);
+/// After an attempt to attach, so many times what it took: others wait for it, too.
+const LOOK_LATER: u64 = 20;
+/// And this at most.
+const LOOK_SELDOM: Nanos = Nanos::from_secs(60);
 /// After it was found, before the first decision: what was before says little of what is.
 const SETTLE: Nanos = Nanos::from_secs(1);
 /// After a command that was refused, before the next one.
 const AFTER_REFUSAL: Nanos = Nanos::from_secs(1);
-/// After flow groups were moved, before others are.
+/// After flow groups were moved, or could not be, before others are.
 const AFTER_MOVES: Nanos = Nanos::from_secs(1);
 /// Below so many frames per second, there is nothing to even out.
 const LOAD_LEAST: f64 = 1000.0;
@@ -32,11 +36,12 @@ pub(crate) struct Governor {
     senses: Senses,
     /// Not before then is it looked for again.
     next_look: Nanos,
-    /// Not before then is it given a command again.
+    /// Not before then is it made what was decided again.
     not_before: Nanos,
-    /// And not before then are its cores evened out again.
+    /// Not before then are its cores evened out again.
     balance_from: Nanos,
-    told_gone: bool,
+    /// Why it is not attached to, as it was told last; empty: it is not there.
+    told: Option<String>,
     reason: String,
     violations: u64,
     seconds: u64,
@@ -45,12 +50,14 @@ pub(crate) struct Governor {
     /// There were such calls in the last second, and it was told when that began.
     unresponsive: bool,
     silent: bool,
-    /// What a killed control plane has found, if it is still the same process.
+    /// How it was found before it was lost, or by a control plane that was killed; if it is still the same process.
     left: Option<Found>,
 }
 
 struct Attached {
     plane: Box<dyn Plane>,
+    /// It did not answer: it is told nothing more over this link. Its page can be read still.
+    broken: bool,
     control: Loop,
     /// The cpus that it may use.
     topology: Topology,
@@ -60,6 +67,50 @@ struct Attached {
     /// Not before then is anything decided, on the clock of snapshots.
     decide_from: Nanos,
     found: Found,
+}
+
+impl Attached {
+    /// Threads as they were found; or why not, a line each.
+    fn put_back(&mut self) -> Vec<String> {
+        let snapshot = match self.plane.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(e) => return vec![format!("its threads stay as they are: {e}")],
+        };
+        let mut commands = Vec::new();
+        for (i, (core, (parked, cpu))) in snapshot.cores.iter().zip(&self.found.threads).enumerate() {
+            let number = i as u16;
+            commands.extend((core.cpu != *cpu).then_some(Command::Pin { core: number, cpu: *cpu }));
+            commands.extend((core.parked && !parked).then_some(Command::Unpark { core: number }));
+        }
+        if commands.is_empty() {
+            return Vec::new();
+        }
+        if self.broken || !snapshot.is_fresh() {
+            return vec!["it does not answer: its threads stay as they are".to_owned()];
+        }
+        let mut wrong = Vec::new();
+        for command in commands {
+            let Err(e) = told(self.plane.as_mut(), &command) else { continue };
+            wrong.push(format!("{}: {e}", serde_json::to_string(&command).unwrap_or_default()));
+            if !matches!(e, AttachError::Refused(_)) {
+                break;
+            }
+        }
+        wrong
+    }
+}
+
+/// Gives a command. What is so already is as good as done.
+fn told(plane: &mut dyn Plane, command: &Command) -> Result<(), AttachError> {
+    match plane.command(command) {
+        Err(AttachError::Refused(refusal)) if refusal.code == "parked" || refusal.code == "not-parked" => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// From an attempt to attach that took so long to the next.
+fn pause(took: Nanos) -> Nanos {
+    Nanos(took.0.saturating_mul(LOOK_LATER)).clamp(LOOK_AGAIN, LOOK_SELDOM)
 }
 
 /// What was found when a dataplane was attached to: to be restored at the end, also by the next control plane if this one is killed.
@@ -97,7 +148,7 @@ impl Governor {
             next_look: Nanos::ZERO,
             not_before: Nanos::ZERO,
             balance_from: Nanos::ZERO,
-            told_gone: false,
+            told: None,
             reason: String::new(),
             violations: 0,
             seconds: 0,
@@ -122,21 +173,65 @@ impl Governor {
     /// Looks: attaches if there is something to attach to, takes a snapshot, notices an end.
     pub(crate) fn look(&mut self, now: Nanos, host: &Host, attach: &mut Attach, journal: &mut Journal) {
         if self.attached.is_none() {
-            if now < self.next_look {
-                return;
-            }
-            self.next_look = now + LOOK_AGAIN;
-            match attach(&self.config.name).map_err(|e| e.to_string()).and_then(|plane| self.take(plane, host)) {
-                Ok(text) => journal.add(&self.config.name, Kind::Attached, &self.step(), text),
-                Err(text) if !self.told_gone => journal.add(&self.config.name, Kind::Gone, "", text),
-                Err(_) => {}
-            }
-            self.told_gone = self.attached.is_none();
-            return;
+            return self.search(now, host, attach, journal);
         }
+        self.observe(now, journal);
+        // Who does not even write its page would not answer.
+        if self.attached.as_ref().is_some_and(|a| a.broken) && !self.silent {
+            self.link_again(now, attach, journal);
+        }
+    }
+
+    fn search(&mut self, now: Nanos, host: &Host, attach: &mut Attach, journal: &mut Journal) {
+        let plane = match self.attempt(now, attach) {
+            None => return,
+            Some(Err(e)) => return self.missed(&e, journal),
+            Some(Ok(plane)) => plane,
+        };
+        match self.take(plane, host) {
+            Ok(text) => {
+                self.told = None;
+                journal.add(&self.config.name, Kind::Attached, &self.step(), text);
+            }
+            Err(text) => self.tell_gone(text.clone(), text, journal),
+        }
+    }
+
+    /// Attaches, if it is time for that. Who does not answer costs everybody's time, and is tried the more seldom.
+    fn attempt(&mut self, now: Nanos, attach: &mut Attach) -> Option<Result<Box<dyn Plane>, AttachError>> {
+        if now < self.next_look {
+            return None;
+        }
+        let begun = sys::clock::now();
+        let plane = attach(&self.config.name);
+        let took = sys::clock::now() - begun;
+        self.next_look = now + took + pause(took);
+        Some(plane)
+    }
+
+    fn missed(&mut self, e: &AttachError, journal: &mut Journal) {
+        let absent = matches!(e, AttachError::NoSuch { .. } | AttachError::NoneRuns | AttachError::Stale { .. });
+        if absent {
+            self.left = None;
+        }
+        let text = e.to_string();
+        self.tell_gone(if absent { String::new() } else { text.clone() }, text, journal);
+    }
+
+    /// Tells why it is not attached to, unless that is no news.
+    fn tell_gone(&mut self, why: String, text: String, journal: &mut Journal) {
+        if self.told.as_ref() != Some(&why) {
+            journal.add(&self.config.name, Kind::Gone, "", text);
+        }
+        self.told = Some(why);
+    }
+
+    fn observe(&mut self, now: Nanos, journal: &mut Journal) {
         let Some(attached) = &mut self.attached else { return };
         if attached.plane.has_ended() {
-            return self.lose("it has ended", now, journal);
+            self.lose("it has ended", now, journal);
+            (self.left, self.told) = (None, Some(String::new()));
+            return;
         }
         match attached.plane.snapshot() {
             Ok(snapshot) if snapshot.is_fresh() => {
@@ -155,10 +250,38 @@ impl Governor {
 
     fn lose(&mut self, why: &str, now: Nanos, journal: &mut Journal) {
         journal.add(&self.config.name, Kind::Gone, "", format!("{why}; waiting for it to come back"));
-        self.attached = None;
-        self.told_gone = true;
+        self.left = self.attached.take().map(|a| a.found);
+        self.told = Some(why.to_owned());
+        self.silent = false;
         self.senses.forget();
         self.next_look = now + LOOK_AGAIN;
+    }
+
+    /// A new link to the same process: all that was decided stands.
+    fn link_again(&mut self, now: Nanos, attach: &mut Attach, journal: &mut Journal) {
+        let mut plane = match self.attempt(now, attach) {
+            None => return,
+            Some(Err(e)) => return self.missed(&e, journal),
+            Some(Ok(plane)) => plane,
+        };
+        let Some(attached) = &mut self.attached else { return };
+        if plane.snapshot().is_ok_and(|s| s.header.pid != attached.found.pid) {
+            return self.lose("another process has its name", now, journal);
+        }
+        (attached.plane, attached.broken, self.told) = (plane, false, None);
+        journal.add(&self.config.name, Kind::Attached, "", "it answers again");
+    }
+
+    /// A command was not carried out. What was refused may be tried again; who did not answer is attached to anew.
+    fn failed(&mut self, what: &str, e: &AttachError, now: Nanos, journal: &mut Journal) {
+        let lost = !matches!(e, AttachError::Refused(_));
+        if let Some(attached) = self.attached.as_mut().filter(|_| lost) {
+            attached.broken = true;
+            self.next_look = now + LOOK_AGAIN;
+            self.told = Some(e.to_string());
+        }
+        let then = if lost { "; it is attached to anew" } else { "" };
+        journal.add(&self.config.name, Kind::Trouble, "", format!("{what}: {e}{then}"));
     }
 
     /// A dataplane was found: what it is, where its threads are, and the ladder for that.
@@ -168,30 +291,45 @@ impl Governor {
         let threads: Vec<_> = snapshot.cores.iter().map(|c| (c.parked, c.cpu)).collect();
         let now = Found { name: self.config.name.clone(), pid: snapshot.header.pid, threads };
         let same = |left: &Found| (&left.name, left.pid, left.threads.len()) == (&now.name, now.pid, now.threads.len());
-        let found = self.left.take().filter(same).unwrap_or(now);
+        let found = self.left.clone().filter(same).unwrap_or(now);
         let places = plan::places(self.config.cpus.as_deref(), &pinned, host.topology());
         let cpus: Vec<usize> = places.iter().flatten().copied().collect();
         let topology = host.topology().only(&cpus).map_err(|e| e.to_string())?;
         let machine = host.machine(&topology);
         let ladder = plan::ladder(&self.config.policy, &machine).map_err(|e| e.to_string())?;
-        let homeless = places.iter().filter(|p| p.is_none()).count();
-        let text = match homeless {
-            0 => format!("{}; {} elastic threads on cpus {}", plane.about(), places.len(), crate::host::list(&cpus)),
-            n => format!("{} elastic threads, but {} cpus for them: {n} stay parked", places.len(), cpus.len()),
-        };
+        let text = self.found_so(&plane.about(), places.len(), &cpus, host.name());
         let control = Loop::new(self.config.rules.clone(), ladder);
+        self.left = None;
         self.senses.forget();
         self.balance_from = Nanos::ZERO;
         self.non_responsive = snapshot.cores.iter().map(|c| c.non_responsive).sum();
         let decide_from = snapshot.at + SETTLE;
         self.senses.see(snapshot);
-        self.attached = Some(Attached { plane, control, topology, machine, places, decide_from, found });
+        let broken = false;
+        self.attached = Some(Attached { plane, broken, control, topology, machine, places, decide_from, found });
         Ok(text)
+    }
+
+    /// What was found, in words: so many threads, and the cpus for them; and what of the configuration does not go with it.
+    fn found_so(&self, about: &str, threads: usize, cpus: &[usize], machine: &str) -> String {
+        let mut text = match threads - cpus.len() {
+            0 => format!("{about}; {threads} elastic threads on cpus {}", crate::host::list(cpus)),
+            n => format!("{threads} elastic threads, but {} cpus for them: {n} stay parked", cpus.len()),
+        };
+        if self.config.min_threads > cpus.len() {
+            text += &format!("; min_threads = {} is more than can serve", self.config.min_threads);
+        }
+        if let Policy::Pareto(table) = &self.config.policy
+            && table.machine != machine
+        {
+            text += &format!("; its table was found on {}, not on {machine}", table.machine);
+        }
+        text
     }
 
     /// Decides. What changes is told.
     pub(crate) fn decide(&mut self, journal: &mut Journal) {
-        let Some(attached) = self.attached.as_mut().filter(|_| !self.silent) else { return };
+        let Some(attached) = self.attached.as_mut().filter(|a| !a.broken && !self.silent) else { return };
         let Some(sense) = self.senses.sense().filter(|s| s.at >= attached.decide_from) else { return };
         let decision = attached.control.decide(&sense);
         self.reason = decision.reason().to_string();
@@ -247,7 +385,7 @@ impl Governor {
         if now < self.not_before || self.silent {
             return;
         }
-        let Some(attached) = &mut self.attached else { return };
+        let Some(attached) = self.attached.as_mut().filter(|a| !a.broken) else { return };
         let mut commands = Vec::new();
         for (i, core) in snapshot.cores.iter().enumerate() {
             let place = attached.places[i].map(|cpu| cpu as u32);
@@ -261,22 +399,22 @@ impl Governor {
         };
         commands.extend(wrong(true).map(|core| Command::Unpark { core }));
         commands.extend(wrong(false).map(|core| Command::Park { core }));
+        if !commands.is_empty() {
+            // The snapshot does not know of them: by it, nothing is evened out any more.
+            self.balance_from = self.balance_from.max(now + Nanos(1));
+        }
         for command in commands {
-            match attached.plane.command(&command) {
-                Ok(_) => {}
-                Err(AttachError::Refused(refusal)) if refusal.code == "parked" || refusal.code == "not-parked" => {}
-                Err(e) => {
-                    self.not_before = now + AFTER_REFUSAL;
-                    let what = serde_json::to_string(&command).unwrap_or_default();
-                    return journal.add(&self.config.name, Kind::Trouble, "", format!("{what}: {e}"));
-                }
+            if let Err(e) = told(attached.plane.as_mut(), &command) {
+                self.not_before = now + AFTER_REFUSAL;
+                let what = serde_json::to_string(&command).unwrap_or_default();
+                return self.failed(&what, &e, now, journal);
             }
         }
     }
 
     /// Evens out the load of its cores by moving flow groups: at most once a second.
     pub(crate) fn balance(&mut self, now: Nanos, journal: &mut Journal) {
-        if self.silent || now < self.not_before.max(self.balance_from) {
+        if self.silent || now < self.balance_from {
             return;
         }
         let groups = self.senses.groups();
@@ -286,15 +424,15 @@ impl Governor {
         // Frames of a second.
         let total = groups.iter().map(|g| g.load).sum::<f64>();
         let evened = (total >= LOAD_LEAST).then(|| policy::even_out(&groups, &active, total)).flatten();
-        let (Some(evened), Some(attached)) = (evened, self.attached.as_mut()) else { return };
+        let attached = self.attached.as_mut().filter(|a| !a.broken);
+        let (Some(evened), Some(attached)) = (evened, attached) else { return };
         self.balance_from = now + AFTER_MOVES;
         let count: usize = evened.moves.iter().map(|(set, _)| set.len()).sum();
         let (before, after) = (100.0 * evened.fullest.0, 100.0 * evened.fullest.1);
         for (set, to) in evened.moves {
             let command = Command::Move { groups: abi::GroupList(set), to: to.0 };
             if let Err(e) = attached.plane.command(&command) {
-                self.not_before = now + AFTER_REFUSAL;
-                return journal.add(&self.config.name, Kind::Trouble, "", format!("moving {count} flow groups: {e}"));
+                return self.failed(&format!("moving {count} flow groups"), &e, now, journal);
             }
         }
         let text = format!(
@@ -331,22 +469,20 @@ impl Governor {
         (self.non_responsive, self.unresponsive) = (calls, more > 0);
     }
 
-    /// Leaves it as it was found: threads that it had serve again, where they were. It need not succeed: a dataplane that is gone needs nothing.
+    /// Leaves it as it was found: threads that it had serve again, where they were. Answers what stays as it is, a line each; that is remembered for the next control plane.
     pub(crate) fn leave(&mut self) -> Vec<String> {
-        let Some(mut attached) = self.attached.take().filter(|_| !self.silent) else { return Vec::new() };
-        let Ok(snapshot) = attached.plane.snapshot() else { return Vec::new() };
-        let mut wrong = Vec::new();
-        for (i, (core, (parked, cpu))) in snapshot.cores.iter().zip(&attached.found.threads).enumerate() {
-            let number = i as u16;
-            let back = (core.cpu != *cpu).then_some(Command::Pin { core: number, cpu: *cpu });
-            let unpark = (core.parked && !parked).then_some(Command::Unpark { core: number });
-            for command in back.into_iter().chain(unpark) {
-                if let Err(e) = attached.plane.command(&command) {
-                    wrong.push(format!("{}: core {i}: {e}", self.config.name));
-                }
+        let wrong = match self.attached.take() {
+            None if self.left.is_none() => Vec::new(),
+            None => vec!["it was not reached: its threads stay as they are".to_owned()],
+            // Who is gone needs nothing.
+            Some(attached) if attached.plane.has_ended() => Vec::new(),
+            Some(mut attached) => {
+                let wrong = attached.put_back();
+                self.left = Some(attached.found).filter(|_| !wrong.is_empty());
+                wrong
             }
-        }
-        wrong
+        };
+        wrong.into_iter().map(|text| format!("{}: {text}", self.config.name)).collect()
     }
 
     /// The configuration, in words.
@@ -397,6 +533,18 @@ impl Governor {
             seconds: self.seconds,
             reason: self.reason.clone(),
             cores,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_asked_seldom() {
+        for (took, wait) in [(0, 1000), (1, 1000), (100, 2000), (2000, 40_000), (10_000, 60_000)] {
+            assert_eq!(pause(Nanos::from_millis(took)), Nanos::from_millis(wait), "after {took} ms");
         }
     }
 }

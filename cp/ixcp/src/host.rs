@@ -8,6 +8,9 @@ use crate::config::{Config, JobConfig};
 use crate::plan;
 use crate::view::JobView;
 
+/// After clocks were refused, before they are asked for again.
+const AFTER_REFUSAL: Nanos = Nanos::from_secs(1);
+
 /// The machine: what it has, and who has what of it.
 pub(crate) struct Host {
     knobs: Knobs,
@@ -18,8 +21,9 @@ pub(crate) struct Host {
     jobs: Vec<Background>,
     lacks: Vec<String>,
     dry_run: bool,
-    /// What was asked of clocks last: it is not asked again.
+    /// What was asked of clocks last: it is not asked again, unless it was refused, and not before then.
     asked: Vec<(Vec<usize>, Speed)>,
+    ask_again: Option<Nanos>,
 }
 
 struct Background {
@@ -80,7 +84,18 @@ impl Host {
         let model = config.model.clone().or_else(|| own.ok());
         let Some(model) = model else { return Err(ActuateError::Missing("a model of this machine".into())) };
         let knobs = Knobs::new(tree, record);
-        Ok(Host { knobs, topology, clocks, rapl, model, jobs: Vec::new(), lacks, dry_run, asked: Vec::new() })
+        Ok(Host {
+            knobs,
+            topology,
+            clocks,
+            rapl,
+            model,
+            jobs: Vec::new(),
+            lacks,
+            dry_run,
+            asked: Vec::new(),
+            ask_again: None,
+        })
     }
 
     /// Starts the background jobs, or takes them over; they are frozen until they are given cpus. One that cannot be is a line, and the others go on.
@@ -113,6 +128,11 @@ impl Host {
         &self.topology
     }
 
+    /// What this machine is called: as the model that the configuration names, if it names one.
+    pub(crate) fn name(&self) -> &str {
+        self.model.name()
+    }
+
     /// The machine that these cpus are.
     pub(crate) fn machine(&self, topology: &Topology) -> Machine {
         let steps = self.clocks.as_ref().map(Clocks::steps_mhz).unwrap_or_default();
@@ -120,13 +140,14 @@ impl Host {
         plan::machine(topology, &steps, turbo).unwrap_or_else(|_| self.model.clone())
     }
 
-    /// Sets the clocks of cpus.
-    pub(crate) fn set_clocks(&mut self, wanted: Vec<(Vec<usize>, Speed)>) -> Result<(), ActuateError> {
+    /// Sets the clocks of cpus; those that nobody wants are as they were found. What was refused is asked again after a second.
+    pub(crate) fn set_clocks(&mut self, now: Nanos, wanted: Vec<(Vec<usize>, Speed)>) -> Result<(), ActuateError> {
         let Some(clocks) = self.clocks.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
-        if self.asked == wanted || wanted.is_empty() {
+        if self.asked == wanted && self.ask_again.is_none_or(|then| now < then) {
             return Ok(());
         }
         let result = clocks.set_all(&mut self.knobs, &wanted);
+        self.ask_again = result.is_err().then(|| now + AFTER_REFUSAL);
         self.asked = wanted;
         result
     }

@@ -2,7 +2,7 @@
 //! passwords, and nothing can be changed through it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use crate::daemon::{Shared, locked};
 use crate::metrics;
 
 const PAGE: &str = include_str!("page.html");
+/// What is said to who asks for another name.
+const MISLED: &str = "ask for this page by an IP address or as localhost: other names are refused (DNS rebinding)\n";
 /// Bytes of a request's head at most.
 const HEAD: usize = 8 * 1024;
 /// Clients at once.
@@ -92,6 +94,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             Parsed::Partial if head.len() < HEAD => {}
             Parsed::Partial | Parsed::Bad => break ("400 Bad Request", "text/plain", "not understood\n".into()),
             Parsed::Other => break ("405 Method Not Allowed", "text/plain", "GET only\n".into()),
+            Parsed::Misled => break ("403 Forbidden", "text/plain", MISLED.into()),
             Parsed::Get(path) => break found(&path, shared),
         }
         let left = until.saturating_duration_since(std::time::Instant::now());
@@ -120,6 +123,8 @@ enum Parsed {
     Bad,
     /// Another method.
     Other,
+    /// By a name that anybody may have given to this address.
+    Misled,
     Get(String),
 }
 
@@ -130,9 +135,28 @@ fn parse(head: &[u8]) -> Parsed {
         Err(_) => Parsed::Bad,
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
+            _ if !request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).all(|h| is_ours(h.value)) => {
+                Parsed::Misled
+            }
             (Some("GET"), Some(path)) => Parsed::Get(path.split('?').next().unwrap_or_default().to_owned()),
             _ => Parsed::Other,
         },
+    }
+}
+
+/// Whether a Host header can be that of who means us: an address, or localhost. Any other name may be of a page elsewhere that has its name point here, so that its script may
+/// read what we answer (DNS rebinding). Who is no browser may leave it out.
+fn is_ours(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match inner {
+        // With an interface, as in [fe80::1%2].
+        Some(inner) => inner.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+        None => name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost"),
     }
 }
 
@@ -203,6 +227,21 @@ mod tests {
         {
             let text = raw(at, request);
             assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+        }
+        for (host, status) in [
+            ("127.0.0.1:9797", "200"),
+            ("[::1]:9797", "200"),
+            ("[fe80::1%2]", "200"),
+            ("LocalHost", "200"),
+            ("evil.example", "403"),
+            ("evil.example:9797", "403"),
+            ("127.0.0.1.evil.example", "403"),
+            ("", "403"),
+            ("127.0.0.1\r\nHost: evil.example", "403"),
+        ] {
+            let text = raw(at, format!("GET /api/view HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+            assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {text}");
+            assert_eq!(text.contains("rebinding"), status == "403");
         }
         // Who connects and says nothing keeps nobody from the page.
         let silent: Vec<TcpStream> = (0..CLIENTS / 2).map(|_| TcpStream::connect(at).unwrap()).collect();

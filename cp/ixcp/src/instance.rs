@@ -1,11 +1,11 @@
-//! One control plane per host (or, of a user without privilege, per user): a lock, and beside it the record of changes and where the web page is. They lie where the
-//! dataplanes have their sockets.
+//! One control plane per host (or, of a user without privilege, per user): a lock, and beside it the record of changes, and where the web page is, which anybody may
+//! read. They lie where the dataplanes have their sockets.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +31,13 @@ pub(crate) enum InstanceError {
 #[derive(Debug)]
 pub(crate) struct Instance {
     directory: PathBuf,
-    lock: File,
+    _lock: File,
 }
 
 const LOCK: &str = "cp.lock";
+const WHERE: &str = "cp.where";
+/// Bytes of [`WHERE`] at most.
+const WHERE_MAX: u64 = 4096;
 const RECORD: &str = "cp.changes";
 const FOUND: &str = "cp.dataplanes";
 
@@ -57,9 +60,11 @@ impl Instance {
         if !directory.exists() {
             DirBuilder::new().mode(0o755).create(&directory).map_err(wrong)?;
         }
+        // Who could open it could keep it locked.
         let mut open = OpenOptions::new();
-        open.read(true).write(true).create(true).truncate(false).mode(0o644);
-        let mut lock = open.open(directory.join(LOCK)).map_err(wrong)?;
+        open.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let lock = open.open(directory.join(LOCK)).map_err(wrong)?;
+        lock.set_permissions(Permissions::from_mode(0o600)).map_err(wrong)?;
         // Whoever looks for a control plane has it for a moment.
         let mut tries = 20;
         let locked = loop {
@@ -72,14 +77,14 @@ impl Instance {
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = Read::by_ref(&mut lock).take(4096).read_to_string(&mut text);
-                let pid = serde_json::from_str::<Whereabouts>(&text).map(|w| w.pid.to_string());
-                return Err(InstanceError::Second(pid.unwrap_or_else(|_| "unknown".into())));
+                let pid = said(&directory).map(|w| w.pid.to_string());
+                return Err(InstanceError::Second(pid.unwrap_or_else(|| "unknown".into())));
             }
             Err(TryLockError::Error(e)) => return Err(wrong(e)),
         }
-        Ok(Instance { directory, lock })
+        // What one that was killed has told.
+        let _ = fs::remove_file(directory.join(WHERE));
+        Ok(Instance { directory, _lock: lock })
     }
 
     /// Where changes of the machine are recorded.
@@ -93,29 +98,41 @@ impl Instance {
     }
 
     /// Tells whoever asks where we are.
-    pub(crate) fn tell(&mut self, listen: Option<SocketAddr>) {
+    pub(crate) fn tell(&self, listen: Option<SocketAddr>) {
         let text = serde_json::to_string(&Whereabouts { pid: std::process::id(), listen }).unwrap_or_default();
         // Nobody depends on it but `zygix top`, which then shows less.
-        let _ = self.lock.set_len(0).and_then(|()| self.lock.write_all(text.as_bytes()));
+        let path = self.directory.join(WHERE);
+        let _ = fs::write(&path, text).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)));
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _ = self.lock.set_len(0);
+        let _ = fs::remove_file(self.directory.join(WHERE));
     }
 }
 
 /// Where the control plane of this host is, if one runs.
 pub fn whereabouts() -> Option<Whereabouts> {
-    abi::door_directories().into_iter().find_map(|directory| {
-        let path = directory.join(LOCK);
-        let file = File::open(&path).ok()?;
+    abi::door_directories().iter().find_map(|directory| whereabouts_in(directory))
+}
+
+fn whereabouts_in(directory: &Path) -> Option<Whereabouts> {
+    let said = said(directory)?;
+    let runs = match File::open(directory.join(LOCK)) {
         // Whoever gets the lock, even shared, finds nobody there. It is let go at once.
-        let runs = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        let text = runs.then(|| fs::read_to_string(path).ok())??;
-        serde_json::from_str(&text).ok()
-    })
+        Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        // It is somebody else's: then the process is all there is to go by.
+        Err(e) => e.kind() == io::ErrorKind::PermissionDenied && Path::new("/proc").join(said.pid.to_string()).exists(),
+    };
+    runs.then_some(said)
+}
+
+/// What a control plane has told there, which may have ended without taking it back.
+fn said(directory: &Path) -> Option<Whereabouts> {
+    let mut text = String::new();
+    File::open(directory.join(WHERE)).ok()?.take(WHERE_MAX).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 #[cfg(test)]
@@ -125,11 +142,24 @@ mod tests {
     #[test]
     fn the_second_is_refused_until_the_first_is_gone() {
         let directory = std::env::temp_dir().join(format!("zygix-instance-{}", std::process::id()));
-        let mut first = Instance::at(directory.clone()).unwrap();
+        fs::create_dir_all(&directory).unwrap();
+        // As one left it that let everybody read it.
+        fs::write(directory.join(LOCK), "").unwrap();
+        fs::set_permissions(directory.join(LOCK), Permissions::from_mode(0o644)).unwrap();
+        let first = Instance::at(directory.clone()).unwrap();
+        assert_eq!(whereabouts_in(&directory), None);
         first.tell(Some("127.0.0.1:9".parse().unwrap()));
+        let mode = |name| fs::metadata(directory.join(name)).unwrap().permissions().mode();
+        assert_eq!((mode(LOCK) & 0o777, mode(WHERE) & 0o777), (0o600, 0o644), "nobody else may hold the lock");
+        let there = Whereabouts { pid: std::process::id(), listen: Some("127.0.0.1:9".parse().unwrap()) };
+        assert_eq!(whereabouts_in(&directory), Some(there.clone()));
         let refused = Instance::at(directory.clone()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
+        assert_eq!(whereabouts_in(&directory), None);
+        // As SIGKILL leaves it.
+        fs::write(directory.join(WHERE), serde_json::to_string(&there).unwrap()).unwrap();
+        assert_eq!(whereabouts_in(&directory), None);
         drop(Instance::at(directory.clone()).unwrap());
         fs::remove_dir_all(directory).unwrap();
         let nowhere = Instance::at("/proc/zygix".into()).unwrap_err().to_string();

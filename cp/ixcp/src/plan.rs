@@ -59,8 +59,8 @@ fn nearest(machine: &Machine, mhz: f64) -> Clock {
     Clock::Step(best.map_or(0, |(step, _)| step))
 }
 
-/// Which elastic threads serve in a configuration: those whose cpu (`places`, by thread) is in use; at least `least` of them and at most `most`. Threads without a cpu
-/// of their own serve last, when more are wanted than have one.
+/// Which elastic threads serve in a configuration: those whose cpu (`places`, by thread) is in use; at least `least` of them and at most `most`, which has the last word.
+/// Threads without a cpu of their own serve last, when more are wanted than have one.
 pub(crate) fn active(
     topology: &Topology,
     places: &[Option<usize>],
@@ -74,7 +74,7 @@ pub(crate) fn active(
     // In the order in which cpus are taken; beyond what the configuration wants, for the sake of `least`.
     let rank = |cpu: &Option<usize>| cpu.and_then(|cpu| all.iter().position(|c| *c == cpu)).unwrap_or(usize::MAX);
     let wanted = places.iter().filter(|cpu| cpu.is_some_and(|c| in_use.contains(&c))).count();
-    let count = wanted.clamp(least.min(n), most.min(n)).max(1);
+    let count = wanted.max(least).min(most.min(n)).max(1);
     let mut order: Vec<usize> = (0..n).collect();
     let first = |i: &usize| !places[*i].is_some_and(|c| in_use.contains(&c));
     order.sort_by_key(|i| (first(i), rank(&places[*i]), *i));
@@ -145,6 +145,8 @@ mod tests {
         assert_eq!(of(4, 2, 1, 128).len(), 8);
         assert_eq!(of(1, 1, 3, 128), [0, 1, 2], "never fewer");
         assert_eq!(of(4, 2, 1, 5), [0, 1, 2, 3, 4], "never more");
+        assert_eq!(of(1, 1, 3, 2), [0, 1], "not even for the sake of the least");
+        assert_eq!(of(1, 1, 99, 99).len(), 8);
     }
 
     #[test]

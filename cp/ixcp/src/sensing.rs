@@ -130,7 +130,6 @@ impl Senses {
                 delay_us: core.queueing_ns_ewma / 1000.0,
                 steals: rate(&|c| c.steals),
                 lends: rate(&|c| c.lends),
-                interrupts: rate(&|c| c.interrupts),
                 drops: core.drops,
                 retransmits: core.retransmits,
                 non_responsive: core.non_responsive,

@@ -109,8 +109,6 @@ pub struct CoreView {
     pub steals: f64,
     /// Network passes done for others.
     pub lends: f64,
-    /// Interrupts that found it in application code.
-    pub interrupts: f64,
     /// Frames dropped, since its start.
     pub drops: u64,
     /// Segments sent again, since its start.

@@ -25,21 +25,58 @@ struct State {
     gone: bool,
     stopped: bool,
     refuses: bool,
+    /// Flow groups may not be moved by hand.
+    keeps_groups: bool,
+    /// Commands are not answered.
+    deaf: bool,
+    /// Why it cannot be attached to.
+    closed: Option<fn() -> AttachError>,
+    attempts: usize,
     heartbeat: Nanos,
     commands: Vec<Command>,
+    /// The core of each flow group, its share of the load, and frames so far.
+    owners: Vec<usize>,
+    weights: Vec<u64>,
+    frames: Vec<u64>,
     ready: u64,
     slow: u64,
     calls: u64,
 }
 
+impl State {
+    fn active(&self) -> Vec<usize> {
+        (0..self.parked.len()).filter(|i| !self.parked[*i]).collect()
+    }
+
+    /// Cores came or went: each gets as many groups as the others.
+    fn spread(&mut self) {
+        let active = self.active();
+        self.owners = (0..FLOW_GROUPS).map(|g| active[g % active.len()]).collect();
+    }
+
+    fn refusal(&self, command: &Command) -> Option<AttachError> {
+        let moves = matches!(command, Command::Move { .. });
+        let to_parked = matches!(command, Command::Move { to, .. } if self.parked[*to as usize]);
+        let (code, text) = match () {
+            () if to_parked => ("parked", "it is parked"),
+            () if self.refuses || self.keeps_groups && moves => ("timed-out", "core 1 did not come"),
+            () => return None,
+        };
+        Some(AttachError::Refused(Refusal { code: code.to_owned(), text: text.to_owned() }))
+    }
+}
+
+/// A link to it, which is broken once a command was not answered.
 #[derive(Clone)]
-struct Numbers(Arc<Mutex<State>>);
+struct Numbers(Arc<Mutex<State>>, bool);
 
 impl Numbers {
     fn new(threads: usize) -> Numbers {
         let now = Nanos::from_secs(1000);
-        let state = State { now, parked: vec![false; threads], cpus: vec![None; threads], ..State::default() };
-        Numbers(Arc::new(Mutex::new(state)))
+        let mut state = State { now, parked: vec![false; threads], cpus: vec![None; threads], ..State::default() };
+        state.spread();
+        (state.weights, state.frames) = (vec![1; FLOW_GROUPS], vec![0; FLOW_GROUPS]);
+        Numbers(Arc::new(Mutex::new(state)), false)
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
@@ -52,9 +89,17 @@ impl Numbers {
 
     fn attach(&self) -> Attach {
         let own = self.clone();
-        Box::new(move |name| match own.with(|s| s.gone) {
-            true => Err(AttachError::NoSuch { name: name.to_owned(), there: vec![] }),
-            false => Ok(Box::new(own.clone())),
+        let knock = move || {
+            own.with(|s| {
+                s.attempts += 1;
+                (s.gone, s.closed)
+            })
+        };
+        let own = self.clone();
+        Box::new(move |name| match knock() {
+            (true, _) => Err(AttachError::NoSuch { name: name.to_owned(), there: vec![] }),
+            (false, Some(why)) => Err(why()),
+            (false, None) => Ok(Box::new(own.clone())),
         })
     }
 }
@@ -64,13 +109,16 @@ impl Plane for Numbers {
         self.with(|s| {
             if !s.stopped {
                 s.heartbeat = s.now;
-                s.ready += (s.demand * 1000.0) as u64;
+                let more = (s.demand * 1000.0) as u64;
+                s.ready += more;
+                let all: u64 = s.weights.iter().sum();
+                s.frames.iter_mut().zip(&s.weights).for_each(|(frames, weight)| *frames += 100 * more * weight / all);
             }
-            let active: Vec<usize> = (0..s.parked.len()).filter(|i| !s.parked[*i]).collect();
+            let active = s.active();
             let busy = s.demand / active.len() as f64;
             let page = |i: usize| {
                 let place = active.iter().position(|a| *a == i);
-                let groups = (0..FLOW_GROUPS).filter(|g| place == Some(g % active.len()));
+                let groups = (0..FLOW_GROUPS).filter(|g| s.owners[*g] == i);
                 let groups: GroupSet = groups.map(|g| FlowGroupId(g as u16)).collect();
                 let us = if s.slow > 0 { 5000 } else { 50 };
                 let mut counts = vec![0; abi::LATENCY_BUCKETS];
@@ -102,22 +150,32 @@ impl Plane for Numbers {
                 heartbeat: s.heartbeat,
                 published: 1,
             };
-            Ok(Snapshot { at: s.now, header, cores, group_load: vec![s.ready; FLOW_GROUPS] })
+            Ok(Snapshot { at: s.now, header, cores, group_load: s.frames.clone() })
         })
     }
 
     fn command(&mut self, command: &Command) -> Result<Answer, AttachError> {
+        if self.1 {
+            return Err(AttachError::Gone("it failed to answer before; attach anew".into()));
+        }
+        self.1 = self.with(|s| s.deaf);
+        if self.1 {
+            return Err(AttachError::Silent);
+        }
         self.with(|s| {
             s.commands.push(command.clone());
-            if s.refuses {
-                let (code, text) = ("timed-out".to_owned(), "core 1 did not come".to_owned());
-                return Err(AttachError::Refused(Refusal { code, text }));
+            if let Some(refusal) = s.refusal(command) {
+                return Err(refusal);
             }
             match command {
                 Command::Park { core } => s.parked[*core as usize] = true,
                 Command::Unpark { core } => s.parked[*core as usize] = false,
                 Command::Pin { core, cpu } => s.cpus[*core as usize] = *cpu,
+                Command::Move { groups, to } => groups.0.iter().for_each(|g| s.owners[g.index()] = usize::from(*to)),
                 _ => {}
+            }
+            if matches!(command, Command::Park { .. } | Command::Unpark { .. }) {
+                s.spread();
             }
             Ok(Answer::Pinned)
         })
@@ -187,6 +245,13 @@ impl World {
 
     fn rounds(&mut self, rounds: usize) {
         self.until(rounds, |_| false);
+    }
+
+    /// What the next round tells it.
+    fn told(&mut self) -> Vec<Command> {
+        self.plane.with(|s| s.commands.clear());
+        self.rounds(1);
+        self.plane.with(|s| s.commands.clone())
     }
 
     fn job(&self, file: &str) -> String {
@@ -349,8 +414,155 @@ fn more_threads_than_cpus_and_cpus_that_are_not_there() {
     world.rounds(3);
     assert_eq!(world.plane.serving(), 4);
     assert_eq!(world.events(Kind::Attached), ["6 elastic threads, but 4 cpus for them: 2 stay parked"]);
+    let mut world = World::new(&CONFIG.replace("\"kv\"", "\"kv\"\nmin_threads = 5"), machine(), 6, false);
+    world.rounds(100);
+    assert_eq!(world.plane.serving(), 4, "as many as can");
+    let said = "6 elastic threads, but 4 cpus for them: 2 stay parked; min_threads = 5 is more than can serve";
+    assert_eq!(world.events(Kind::Attached), [said]);
     let config = Config::parse(&CONFIG.replace("\"kv\"", "\"kv\"\ncpus = \"0-7\""), Path::new("/")).unwrap();
     let machine = machine();
     let options = Options { aloud: false, tree: machine.tree(), alone: false, ..Options::default() };
     assert_eq!(Daemon::start(config, options).err().unwrap(), "cpu 4 is offline");
+}
+
+#[test]
+fn no_group_is_moved_by_a_picture_from_before_the_cores_changed() {
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    // Group 0, and those that are with it on each number of cores, have most of the load.
+    world.plane.with(|s| (0..FLOW_GROUPS).step_by(12).for_each(|g| s.weights[g] = 40));
+    let (mut moved, mut changed) = (0, 0);
+    for demand in [0.3, 3.9, 0.3, 3.9] {
+        world.plane.with(|s| s.demand = demand);
+        for _ in 0..150 {
+            let told = world.told();
+            let moves = told.iter().filter(|c| matches!(c, Command::Move { .. })).count();
+            let others = told.len() - moves;
+            assert!(moves == 0 || others == 0, "{told:?}");
+            (moved, changed) = (moved + moves, changed + others);
+        }
+    }
+    assert!(moved > 0 && changed > 0, "{moved} moves, {changed} other commands");
+    assert_eq!(world.events(Kind::Trouble), Vec::<String>::new());
+}
+
+#[test]
+fn groups_that_cannot_be_moved_keep_no_core_from_coming() {
+    let mut world = World::new(&CONFIG.replace("\"kv\"", "\"kv\"\nmin_threads = 2"), machine(), 4, false);
+    world.plane.with(|s| {
+        (s.demand, s.keeps_groups) = (0.3, true);
+        (0..FLOW_GROUPS).step_by(2).for_each(|g| s.weights[g] = 40);
+    });
+    world.until(600, |w| w.plane.serving() == 2).expect("a small load needs two cores");
+    // Each second an attempt to move groups is refused; at whatever moment the load comes.
+    for wait in 0..10 {
+        world.until(600, |w| w.plane.serving() == 2).expect("two again");
+        world.until(100, |w| w.plane.with(|s| matches!(s.commands.pop(), Some(Command::Move { .. })))).unwrap();
+        world.rounds(wait);
+        world.plane.with(|s| s.demand = 3.9);
+        let rounds = world.until(20, |w| w.plane.serving() > 2).unwrap();
+        assert!(rounds <= 1, "the delay is over its limit for {rounds} rounds");
+        world.plane.with(|s| s.demand = 0.3);
+    }
+    assert!(world.events(Kind::Trouble).iter().all(|t| t.starts_with("moving ")));
+}
+
+#[test]
+fn one_that_did_not_answer_is_attached_to_anew() {
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    world.plane.with(|s| s.demand = 0.3);
+    world.until(600, |w| w.plane.serving() == 1).expect("a small load needs one core");
+    world.plane.with(|s| (s.deaf, s.demand) = (true, 3.9));
+    world.rounds(5);
+    assert_eq!(world.job("cpuset.cpus"), "2-3", "cpus that it has or shall have are not given away");
+    world.plane.with(|s| s.deaf = false);
+    world.until(30, |w| w.plane.serving() == 4).expect("commands get through again");
+    let said = "{\"cmd\":\"unpark\",\"core\":1}: the dataplane does not answer; is its process stopped?; it is attached to anew";
+    assert_eq!(world.events(Kind::Trouble), [said]);
+    assert_eq!(world.events(Kind::Attached).last().unwrap(), "it answers again");
+    let plane = world.plane.clone();
+    assert_eq!(world.daemon.finish().left, Vec::<String>::new());
+    assert_eq!(plane.with(|s| s.cpus.clone()), [None; 4], "how it was found is not forgotten");
+}
+
+#[test]
+fn each_reason_for_not_attaching_is_told() {
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    world.plane.with(|s| s.gone = true);
+    world.rounds(30);
+    world.plane.with(|s| s.gone = false);
+    world.plane.with(|s| s.closed = Some(|| AttachError::Silent));
+    world.rounds(30);
+    world.plane.with(|s| s.closed = Some(|| AttachError::Protocol("version 1".into())));
+    world.rounds(30);
+    let gone = world.events(Kind::Gone);
+    let starts = ["there is no dataplane kv", "the dataplane does not answer", "what answers there is no dataplane"];
+    assert!(gone.len() == 3 && gone.iter().zip(starts).all(|(text, start)| text.starts_with(start)), "{gone:?}");
+}
+
+#[test]
+fn what_cannot_be_put_back_is_told_at_the_end() {
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    world.plane.with(|s| s.demand = 0.3);
+    world.until(600, |w| w.plane.serving() == 1).unwrap();
+    world.plane.with(|s| s.stopped = true);
+    world.rounds(30);
+    assert_eq!(world.daemon.finish().left, ["kv: it does not answer: its threads stay as they are"]);
+
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    world.rounds(20);
+    world.plane.with(|s| s.gone = true);
+    assert_eq!(world.daemon.finish().left, Vec::<String>::new(), "who is gone needs nothing");
+}
+
+#[test]
+fn a_clock_that_was_refused_is_asked_for_again_and_goes_back_with_its_dataplane() {
+    let fake = machine();
+    fake.acpi(0, "0 1 2 3");
+    let before = fake.all();
+    let speed = "sys/devices/system/cpu/cpufreq/policy0/scaling_setspeed";
+    fake.read_only(speed);
+    let mut world = World::new(&CONFIG.replace("consolidate", "energy"), fake, 4, false);
+    world.plane.with(|s| s.demand = 0.1);
+    world.until(600, |w| w.plane.serving() == 1).unwrap();
+    assert_eq!(world.events(Kind::Trouble).len(), 1, "said once");
+    std::fs::remove_file(world.machine.root.join(speed)).unwrap();
+    world.machine.put(speed, "<unsupported>");
+    world.until(20, |w| w.machine.get(speed) == "1200000").expect("the slowest clock");
+    world.plane.with(|s| s.gone = true);
+    world.rounds(2);
+    let clocks = |all: Vec<(std::path::PathBuf, String)>| -> Vec<_> {
+        all.into_iter().filter(|(path, _)| path.to_string_lossy().contains("cpufreq")).collect()
+    };
+    assert_eq!(clocks(world.machine.all()), clocks(before), "nobody wants them");
+}
+
+#[test]
+fn one_that_takes_its_time_is_tried_seldom() {
+    let slow = || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        AttachError::Silent
+    };
+    let mut world = World::new(CONFIG, machine(), 4, false);
+    world.plane.with(|s| s.closed = Some(slow));
+    world.rounds(30);
+    assert_eq!(world.plane.with(|s| s.attempts), 1);
+    world.plane.with(|s| s.closed = Some(|| AttachError::Silent));
+    world.until(600, |w| w.plane.with(|s| s.attempts) >= 10).expect("again, and every second");
+}
+
+#[test]
+fn a_table_from_another_machine_is_noted() {
+    let fake = machine();
+    let step = |cores: u32| {
+        format!("[[step]]\ncores = {cores}\nthreads = 1\nclock = 0\nbackground = false\nload = {cores}.0\n")
+    };
+    fake.put("pareto.toml", &format!("name = \"p\"\nmachine = \"e5-2665\"\n{}{}", step(1), step(4)));
+    let table = fake.root.join("pareto.toml");
+    let config = CONFIG.replace("consolidate", "pareto").replace("\"kv\"", &format!("\"kv\"\ntable = {table:?}"));
+    for (model, note) in [("", "; its table was found on e5-2665, not on this machine"), ("model = \"e5-2665\"\n", "")]
+    {
+        let fake = machine();
+        let mut world = World::new(&format!("{config}[machine]\n{model}"), fake, 4, false);
+        assert_eq!(world.events(Kind::Attached), [format!("numbers; 4 elastic threads on cpus 0-3{note}")]);
+    }
 }
