@@ -88,9 +88,10 @@ fn accept(listener: &TcpListener, shared: &Shared, stop: &AtomicBool) {
 fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let until = std::time::Instant::now() + PATIENCE;
+    let near = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
     let mut head = Vec::new();
     let (status, kind, body) = loop {
-        match parse(&head) {
+        match parse(&head, near) {
             Parsed::Partial if head.len() < HEAD => {}
             Parsed::Partial | Parsed::Bad => break ("400 Bad Request", "text/plain", "not understood\n".into()),
             Parsed::Other => break ("405 Method Not Allowed", "text/plain", "GET only\n".into()),
@@ -128,14 +129,15 @@ enum Parsed {
     Get(String),
 }
 
-fn parse(head: &[u8]) -> Parsed {
+/// `near`: it came over loopback, where only this machine's own are meant to ask. Who listens elsewhere lets the network read, by whatever name.
+fn parse(head: &[u8], near: bool) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Err(_) => Parsed::Bad,
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
-            _ if !request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).all(|h| is_ours(h.value)) => {
+            _ if near && request.headers.iter().any(|h| h.name.eq_ignore_ascii_case("host") && !is_ours(h.value)) => {
                 Parsed::Misled
             }
             (Some("GET"), Some(path)) => Parsed::Get(path.split('?').next().unwrap_or_default().to_owned()),
@@ -249,6 +251,14 @@ mod tests {
         drop(silent);
         drop(server);
         assert!(get(at, "/").is_err());
+    }
+
+    /// A scraper elsewhere asks by this machine's name.
+    #[test]
+    fn the_network_may_ask_by_any_name_where_it_is_listened_to() {
+        let head = b"GET /metrics HTTP/1.1\r\nHost: server1:9797\r\n\r\n";
+        assert!(matches!(parse(head, false), Parsed::Get(path) if path == "/metrics"));
+        assert!(matches!(parse(head, true), Parsed::Misled));
     }
 
     #[test]

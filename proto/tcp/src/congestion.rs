@@ -196,7 +196,7 @@ impl Tcb {
     pub(crate) fn restart_after_idle(&mut self) {
         self.cwnd = self.cwnd.min(self.initial_cwnd());
         if self.ssthresh == SSTHRESH_START {
-            // It has never grown but in slow start, which keeps nothing.
+            // Slow start has not ended, or what ended it was taken back: what is kept for later begins anew with the next loss.
             return;
         }
         self.credit = 0;

@@ -43,13 +43,19 @@ fn short_round_trips_are_not_paced() {
     assert_eq!(transfer(true, Nanos::from_micros(200)), transfer(false, Nanos::from_micros(200)));
 }
 
-/// After silence an initial window may leave at once (RFC 6928), and no more.
-#[test]
-fn an_initial_window_leaves_at_once_and_the_rest_later() {
+/// Two ends that pace, 20 ms apart, and stay open.
+fn far_apart() -> Pair {
     let cfg = Config { pacing: true, ..Config::default() };
     let wire = Wire { delay: ms(10), ..Wire::GOOD };
     let mut pair = Pair::client_and_server(cfg.clone(), cfg, wire, 7);
     pair.ends.iter_mut().for_each(|end| end.close_when_done = false);
+    pair
+}
+
+/// After silence an initial window may leave at once (RFC 6928), and no more.
+#[test]
+fn an_initial_window_leaves_at_once_and_the_rest_later() {
+    let mut pair = far_apart();
     pair.run_until(pair.now + ms(100), |_| false);
     let before = pair.ends[0].tcb().snd_nxt();
     pair.ends[0].to_send.extend(std::iter::repeat_n(7, BYTES));
@@ -62,10 +68,7 @@ fn an_initial_window_leaves_at_once_and_the_rest_later() {
 /// A request of a few bytes leaves less than a segment of its stride to what follows: that waits for the next stride, not for an acknowledgement.
 #[test]
 fn the_rest_of_a_stride_that_is_no_segment_holds_nothing_up() {
-    let cfg = Config { pacing: true, ..Config::default() };
-    let wire = Wire { delay: ms(10), ..Wire::GOOD };
-    let mut pair = Pair::client_and_server(cfg.clone(), cfg, wire, 7);
-    pair.ends.iter_mut().for_each(|end| end.close_when_done = false);
+    let mut pair = far_apart();
     pair.ends[0].to_send.extend(std::iter::repeat_n(7, 200_000));
     pair.run_until(pair.now + ms(2000), |pair| pair.ends[1].received.len() == 200_000);
     pair.run_until(pair.now + ms(50), |_| false);
