@@ -221,6 +221,10 @@ impl<Q: Queue> Stack<Q> {
     /// At most `budget` frames of the own queue.
     #[inline(always)]
     pub(crate) fn poll_ring(&mut self, now: Nanos, budget: usize) -> usize {
+        if self.link.pools.is_low() && !self.ready.is_empty() {
+            // What is here is served first: frames that found no room would have cost their time for nothing. They wait in the ring, or are dropped by the NIC.
+            return 0;
+        }
         let mut burst = std::mem::take(&mut self.burst);
         let budget = budget.min(burst.capacity());
         let received = self.link.nic.rx_burst(&mut self.link.pools, budget, &mut burst);

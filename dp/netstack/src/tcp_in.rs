@@ -110,7 +110,7 @@ impl<Q: Queue> Stack<Q> {
         // room for a request of several segments, and a part of one does not shut its sender out. Of a super-frame as much is taken as may
         // be, so that its sender hears of progress; and all are offered small windows, so that readers go on without being refused.
         let free = self.link.pools.mbufs.available();
-        let short = free < self.link.pools.mbufs.count() / 8;
+        let short = self.link.pools.is_short();
         let Stack { groups, shared, records, .. } = self;
         let Some(conn) = groups.conn_mut(id) else { return Err(DropReason::NoConn) };
         let part;

@@ -12,6 +12,20 @@ pub struct RxPools {
     pub spills: Pool,
 }
 
+impl RxPools {
+    /// Whether fewer than an eighth of the buffers are free: who holds many has to make do.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.mbufs.available() < self.mbufs.count() / 8
+    }
+
+    /// Whether fewer than a quarter are: who can free some does that first.
+    #[inline]
+    pub fn is_low(&self) -> bool {
+        self.mbufs.available() < self.mbufs.count() / 4
+    }
+}
+
 /// A received Ethernet frame, without its frame check sequence.
 #[derive(Debug)]
 pub struct RxFrame {
