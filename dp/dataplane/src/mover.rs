@@ -199,9 +199,13 @@ impl<Q: Queue> Crew<Q> {
             self.round_off(from, to, now);
         }
         let Some(own) = own else { return };
-        let waits = self.stations.get(own).and_then(|s| s.stack.try_lock()?.waits_for(SLOW));
-        if let Some(core) = waits {
-            // Frames wait here: whether that core is away, or off its processor between two turns, cannot be told from here.
+        let Some(stack) = self.stations.get(own).and_then(|s| s.stack.try_lock()) else { return };
+        let (waits, long) = (stack.waits_for(Nanos::ZERO), stack.waits_for(SLOW));
+        drop(stack);
+        // Frames wait here. A core that sleeps is looked for at once; others after a while: whether one is away, or off its processor between two turns, cannot be
+        // told from here.
+        let sleeps = |core: &CoreId| self.stations.get(core.index()).is_some_and(|s| s.is_asleep() || s.is_parked());
+        if let Some(core) = long.or(waits.filter(sleeps)) {
             self.help_empty(core.index(), now, true);
         }
     }
