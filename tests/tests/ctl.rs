@@ -91,7 +91,7 @@ on_stacks! {
                 progress();
                 command(&mut dataplane, &Order::Park { core: 1 - core });
                 progress();
-                command(&mut dataplane, &Order::Unpark { core: 1 - core });
+                command(&mut dataplane, &Order::Unpark { core: 1 - core, more: 0 });
                 progress();
             }
             wait_for("the page to count each connection where it is", || {

@@ -80,7 +80,7 @@ impl Attached {
         for (i, (core, (parked, cpu))) in snapshot.cores.iter().zip(&self.found.threads).enumerate() {
             let number = i as u16;
             commands.extend((core.cpu != *cpu).then_some(Command::Pin { core: number, cpu: *cpu }));
-            commands.extend((core.parked && !parked).then_some(Command::Unpark { core: number }));
+            commands.extend((core.parked && !parked).then_some(Command::Unpark { core: number, more: 0 }));
         }
         if commands.is_empty() {
             return Vec::new();
@@ -393,18 +393,31 @@ impl Governor {
                 commands.push(Command::Pin { core: i as u16, cpu: place });
             }
         }
-        let wrong = |parked: bool| {
+        let wrong = |parked: bool| -> Vec<u16> {
             let cores = snapshot.cores.iter().zip(&active).enumerate();
-            cores.filter(move |(_, (core, on))| core.parked == parked && **on == parked).map(|(i, _)| i as u16)
+            cores.filter(|(_, (core, on))| core.parked == parked && **on == parked).map(|(i, _)| i as u16).collect()
         };
-        commands.extend(wrong(true).map(|core| Command::Unpark { core }));
-        commands.extend(wrong(false).map(|core| Command::Park { core }));
+        let (come, go) = (wrong(true), wrong(false));
+        let more = (0..come.len() as u16).rev();
+        commands.extend(come.iter().zip(more).map(|(core, more)| Command::Unpark { core: *core, more }));
+        if come.is_empty() && go.len() > 1 {
+            // Each would give its groups to those that go after it as well.
+            let stay: Vec<units::CoreId> =
+                (0..).zip(&active).filter(|(_, on)| **on).map(|(i, _)| units::CoreId(i)).collect();
+            let moves = policy::balance(&self.senses.groups(), &stay);
+            commands.extend(moves.into_iter().map(|(set, to)| Command::Move { groups: abi::GroupList(set), to: to.0 }));
+        }
+        commands.extend(go.iter().map(|core| Command::Park { core: *core }));
         if !commands.is_empty() {
             // The snapshot does not know of them: by it, nothing is evened out any more.
             self.balance_from = self.balance_from.max(now + Nanos(1));
         }
         for command in commands {
             if let Err(e) = told(attached.plane.as_mut(), &command) {
+                if matches!((&command, &e), (Command::Move { .. }, AttachError::Refused(_))) {
+                    // Who parks gives away what is left.
+                    continue;
+                }
                 self.not_before = now + AFTER_REFUSAL;
                 let what = serde_json::to_string(&command).unwrap_or_default();
                 return self.failed(&what, &e, now, journal);

@@ -169,7 +169,7 @@ impl Plane for Numbers {
             }
             match command {
                 Command::Park { core } => s.parked[*core as usize] = true,
-                Command::Unpark { core } => s.parked[*core as usize] = false,
+                Command::Unpark { core, .. } => s.parked[*core as usize] = false,
                 Command::Pin { core, cpu } => s.cpus[*core as usize] = *cpu,
                 Command::Move { groups, to } => groups.0.iter().for_each(|g| s.owners[g.index()] = usize::from(*to)),
                 _ => {}
@@ -355,7 +355,8 @@ fn one_that_is_stopped_or_refuses_is_left_alone_and_said_once() {
     world.rounds(100);
     let refusals = world.events(Kind::Trouble);
     assert!(!refusals.is_empty() && refusals.iter().all(|t| t.contains("core 1 did not come")), "{refusals:?}");
-    let tries = world.plane.with(|s| std::mem::take(&mut s.commands).len());
+    let commands = world.plane.with(|s| std::mem::take(&mut s.commands));
+    let tries = commands.iter().filter(|c| !matches!(c, Command::Move { .. })).count();
     assert!(tries < 20, "{tries} commands in 11 seconds");
     world.plane.with(|s| (s.refuses, s.stopped) = (false, true));
     world.rounds(50);
@@ -435,9 +436,16 @@ fn no_group_is_moved_by_a_picture_from_before_the_cores_changed() {
         world.plane.with(|s| s.demand = demand);
         for _ in 0..150 {
             let told = world.told();
-            let moves = told.iter().filter(|c| matches!(c, Command::Move { .. })).count();
+            let is_move = |c: &&Command| matches!(c, Command::Move { .. });
+            let moves = told.iter().filter(is_move).count();
             let others = told.len() - moves;
-            assert!(moves == 0 || others == 0, "{told:?}");
+            // Of several cores that go, groups are moved away before.
+            let (first, rest) = told.split_at(moves);
+            let parks = rest.iter().filter(|c| matches!(c, Command::Park { .. })).count();
+            assert!(
+                moves == 0 || others == 0 || first.iter().all(|c| is_move(&c)) && parks == others && parks > 1,
+                "{told:?}"
+            );
             (moved, changed) = (moved + moves, changed + others);
         }
     }
@@ -476,7 +484,7 @@ fn one_that_did_not_answer_is_attached_to_anew() {
     assert_eq!(world.job("cpuset.cpus"), "2-3", "cpus that it has or shall have are not given away");
     world.plane.with(|s| s.deaf = false);
     world.until(30, |w| w.plane.serving() == 4).expect("commands get through again");
-    let said = "{\"cmd\":\"unpark\",\"core\":1}: the dataplane does not answer; is its process stopped?; it is attached to anew";
+    let said = "{\"cmd\":\"unpark\",\"core\":1,\"more\":0}: the dataplane does not answer; is its process stopped?; it is attached to anew";
     assert_eq!(world.events(Kind::Trouble), [said]);
     assert_eq!(world.events(Kind::Attached).last().unwrap(), "it answers again");
     let plane = world.plane.clone();

@@ -44,6 +44,9 @@ pub enum Command {
     Unpark {
         /// Which.
         core: u16,
+        /// How many more are about to be woken: their shares stay where they are.
+        #[serde(default)]
+        more: u16,
     },
     /// Confines a core's thread to a hardware thread of the machine: what becomes of hyperthreads is decided by that.
     Pin {

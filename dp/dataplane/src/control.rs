@@ -117,8 +117,8 @@ pub enum Wish {
     Move(GroupSet, CoreId),
     /// [`Controller::park`].
     Park(CoreId),
-    /// [`Controller::unpark`].
-    Unpark(CoreId),
+    /// [`Controller::unpark`]: the core, and how many more are to come.
+    Unpark(CoreId, usize),
 }
 
 /// A request that has begun. It is carried out to its end: dropped before, it leaves a move half done.
@@ -255,12 +255,13 @@ impl Controller {
         self.carry_out(Wish::Park(core))
     }
 
-    /// Unparks a core and gives it its share of the flow groups, from those cores that have most.
+    /// Unparks a core and gives it its share of the flow groups, from those cores that have most. With so many `more` about to be unparked, it gets what is to be
+    /// its share then: groups that have come a moment ago could not go on at once.
     ///
     /// # Errors
     /// [`MoveError`]: it is awake all the same, unless it was not parked.
-    pub fn unpark(&self, core: CoreId) -> Result<Vec<Report>, MoveError> {
-        self.carry_out(Wish::Unpark(core))
+    pub fn unpark(&self, core: CoreId, more: usize) -> Result<Vec<Report>, MoveError> {
+        self.carry_out(Wish::Unpark(core, more))
     }
 
     fn carry_out(&self, wish: Wish) -> Result<Vec<Report>, MoveError> {
@@ -289,7 +290,7 @@ impl Controller {
                 parks = Some(core);
                 self.leaving(core)?
             }
-            Wish::Unpark(core) => self.coming(core)?,
+            Wish::Unpark(core, more) => self.coming(core, more)?,
         };
         Ok(Request { log, parts: parts.into(), under_way: None, parks, reports: Vec::new() })
     }
@@ -347,19 +348,26 @@ impl Controller {
     }
 
     /// Unparks a core; the moves by which it gets its share.
-    fn coming(&self, core: CoreId) -> Result<Vec<Part>, MoveError> {
+    fn coming(&self, core: CoreId, more: usize) -> Result<Vec<Part>, MoveError> {
         let all = self.cores();
         let state = *all.get(core.index()).ok_or(MoveError::NoSuchCore(core))?;
         if !state.parked {
             return Err(MoveError::NotParked(core));
         }
         self.inner.crew.set_parked(core.index(), false);
-        let mut active: Vec<Vec<FlowGroupId>> =
-            all.iter().filter(|c| !c.parked).map(|c| c.groups.iter().collect()).collect();
-        let share = FLOW_GROUPS / (active.len() + 1);
+        // Those that have come a moment ago would have to be waited for: they are taken last.
+        let settled = |group: &FlowGroupId| !self.inner.shared.is_settling(*group);
+        let in_order = |groups: GroupSet| {
+            let mut groups: Vec<FlowGroupId> = groups.iter().collect();
+            groups.sort_by_key(settled);
+            groups
+        };
+        let mut active: Vec<_> = all.iter().filter(|c| !c.parked).map(|c| in_order(c.groups)).collect();
+        let share = FLOW_GROUPS / (active.len() + 1).saturating_add(more);
         let mut groups = GroupSet::NONE;
         while groups.len() < share
-            && let Some(group) = active.iter_mut().max_by_key(|g| g.len()).and_then(Vec::pop)
+            && let Some(group) =
+                active.iter_mut().max_by_key(|g| (g.len(), g.last().is_some_and(settled))).and_then(Vec::pop)
         {
             groups.insert(group);
         }

@@ -40,7 +40,7 @@ impl Orders {
             Command::Groups => Reply::Ok(Answer::Groups(self.groups())),
             Command::Move { groups, to } => moved(self.controller.move_groups(groups.0, CoreId(to))),
             Command::Park { core } => moved(self.controller.park(CoreId(core))),
-            Command::Unpark { core } => moved(self.controller.unpark(CoreId(core))),
+            Command::Unpark { core, more } => moved(self.controller.unpark(CoreId(core), more.into())),
             Command::Pin { core, cpu } => self.pin(core, cpu),
             Command::Dump => Reply::Ok(Answer::Dump(Box::new(self.dump()))),
             Command::Log => Reply::Ok(Answer::Log(self.log())),

@@ -122,7 +122,7 @@ fn the_page_tells_and_commands_are_carried_out() {
     for (command, code) in [
         (Command::Park { core: 1 }, "parked"),
         (Command::Park { core: 0 }, "last-core"),
-        (Command::Unpark { core: 0 }, "not-parked"),
+        (Command::Unpark { core: 0, more: 0 }, "not-parked"),
         (Command::Park { core: 2 }, "no-such-core"),
         (Command::Pin { core: 2, cpu: None }, "no-such-core"),
         (Command::Pin { core: 0, cpu: Some(u32::MAX) }, "pin"),
@@ -134,7 +134,7 @@ fn the_page_tells_and_commands_are_carried_out() {
     wait_for("the page to tell that core 1 is parked", || attached.snapshot().unwrap().cores[1].parked);
     let cores = attached.snapshot().unwrap().cores;
     assert_eq!((cores[0].groups.to_string(), cores[1].groups.to_string()), ("0-127".into(), "-".into()));
-    attached.command(&Command::Unpark { core: 1 }).unwrap();
+    attached.command(&Command::Unpark { core: 1, more: 0 }).unwrap();
     let cpu = *sys::thread::allowed_cores().unwrap().last().unwrap() as u32;
     attached.command(&Command::Pin { core: 1, cpu: Some(cpu) }).unwrap();
     wait_for("the page to tell of the pin", || attached.snapshot().unwrap().cores[1].cpu == Some(cpu));

@@ -32,7 +32,7 @@ pub(crate) fn run(ctl: &Ctl) -> anyhow::Result<()> {
         What::Groups => return groups(ctl),
         What::Move { groups, to } => return move_groups(ctl, *groups, target(to)?),
         What::Park { core } => Command::Park { core: *core },
-        What::Unpark { core } => Command::Unpark { core: *core },
+        What::Unpark { core } => Command::Unpark { core: *core, more: 0 },
         What::Pin { core, cpu } => Command::Pin { core: *core, cpu: cpu_of(cpu)? },
         What::Log => Command::Log,
         What::Dump => Command::Dump,

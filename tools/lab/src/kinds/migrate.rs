@@ -367,7 +367,7 @@ pub fn run(sched: Sched, cores: &[usize], length: Nanos, load: f64, rto_min: Opt
         remove.take(rig.controller.park(core))?;
         thread::sleep(Duration::from_nanos(TURN.0));
         if rig.controller.cores()[core.index()].parked {
-            add.take(rig.controller.unpark(core))?;
+            add.take(rig.controller.unpark(core, 0))?;
             thread::sleep(Duration::from_nanos(TURN.0));
         }
         Ok(())
