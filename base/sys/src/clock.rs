@@ -28,13 +28,31 @@ pub enum Clock {
     #[default]
     Machine,
     /// Nanoseconds that stand still until somebody moves them: for runs that are to come out the same every time.
-    Virtual(Arc<AtomicU64>),
+    Virtual(Arc<Standing>),
 }
 
+/// A clock that stands still, on a processor that does not exist either.
+#[derive(Debug)]
+pub struct Standing {
+    at: AtomicU64,
+    /// What a nanosecond of work takes, in parts of 2^-16.
+    pace: AtomicU64,
+}
+
+/// A pace of 1.
+const EVEN_PACE: f64 = 65536.0;
+
 impl Clock {
-    /// One that stands still, at `at`.
+    /// One that stands still, at `at`, where work takes as long as it says.
     pub fn standing(at: Nanos) -> Clock {
-        Clock::Virtual(Arc::new(AtomicU64::new(at.0)))
+        Clock::Virtual(Arc::new(Standing { at: AtomicU64::new(at.0), pace: AtomicU64::new(EVEN_PACE as u64) }))
+    }
+
+    /// From now on work takes so many times as long as it says, on a standing clock: as on a processor that was slowed down. 1/65536 to 65536.
+    pub fn set_pace(&self, pace: f64) {
+        if let Clock::Virtual(standing) = self {
+            standing.pace.store((pace * EVEN_PACE).clamp(1.0, EVEN_PACE * EVEN_PACE) as u64, Relaxed);
+        }
     }
 
     /// What it shows.
@@ -42,27 +60,28 @@ impl Clock {
     pub fn now(&self) -> Nanos {
         match self {
             Clock::Machine => now(),
-            Clock::Virtual(at) => Nanos(at.load(Relaxed)),
+            Clock::Virtual(standing) => Nanos(standing.at.load(Relaxed)),
         }
     }
 
     /// Sets a standing clock, forwards or backwards. The machine's goes by itself.
     #[inline]
     pub fn set(&self, to: Nanos) {
-        if let Clock::Virtual(at) = self {
-            at.store(to.0, Relaxed);
+        if let Clock::Virtual(standing) = self {
+            standing.at.store(to.0, Relaxed);
         }
     }
 
-    /// Lets `time` pass, and returns how much has: the machine's clock is polled for so long, a standing one is moved.
+    /// Works for `time`, and returns how long that took: the machine's clock is polled for so long, a standing one is moved, by its pace.
     ///
     /// There is no PAUSE in the loop: it would lend the core to its hyperthread, which the work that this stands for would
     /// not do, and a hypervisor may take it for an invitation to run somebody else.
     #[inline]
     pub fn spend(&self, time: Nanos) -> Nanos {
-        if let Clock::Virtual(at) = self {
-            at.fetch_add(time.0, Relaxed);
-            return time;
+        if let Clock::Virtual(standing) = self {
+            let takes = ((u128::from(time.0) * u128::from(standing.pace.load(Relaxed))) >> 16) as u64;
+            standing.at.fetch_add(takes, Relaxed);
+            return Nanos(takes);
         }
         let begun = now();
         loop {
@@ -135,6 +154,8 @@ mod tests {
         assert_eq!((same.spend(Nanos(7)), standing.now()), (Nanos(7), Nanos(12)));
         same.set(Nanos(3));
         assert_eq!(standing.now(), Nanos(3));
+        standing.set_pace(1.5);
+        assert_eq!((same.spend(Nanos(8)), same.now()), (Nanos(12), Nanos(15)));
         let machine = Clock::default();
         let before = machine.now();
         let spent = machine.spend(Nanos::from_micros(50));

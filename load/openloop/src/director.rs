@@ -25,9 +25,11 @@ const LOOK: Nanos = Nanos::from_millis(100);
 pub struct Drive {
     /// Requests per second, all queues together. Each queue has its own arrival process of an equal part.
     pub rate: f64,
+    /// How that changes over the warm-up and the window, if it does; `rate` is then only what the queues expect.
+    pub pattern: Option<Pattern>,
     /// How the gaps between them are distributed.
     pub gaps: Gaps,
-    /// A closed loop instead: one client per connection, who waits for the reply, thinks for so long, and asks again. All begin by thinking. The two
+    /// A closed loop instead: one client per connection, who waits for the reply, thinks for so long, and asks again. All begin by thinking. The three
     /// above mean nothing then, and latency counts from when the client asked.
     pub think: Option<ServiceTimes>,
     /// Load before the window.
@@ -51,6 +53,7 @@ impl Drive {
         let warmup = Nanos(window.0 / 10).clamp(Nanos::from_millis(50), Nanos::from_secs(1));
         Drive {
             rate,
+            pattern: None,
             gaps: Gaps::poisson(),
             think: None,
             warmup,
@@ -312,7 +315,7 @@ impl<'a> Hand<'a> {
         }
         let start = self.now() + LEAD;
         let (share, span) = (1.0 / recorders.len() as f64, drive.warmup + drive.window);
-        let pattern = Pattern::constant(drive.rate);
+        let pattern = drive.pattern.clone().unwrap_or_else(|| Pattern::constant(drive.rate));
         let give_up = start + span + drive.patience;
         let job = |i: usize| {
             let rng = stream(config.seed ^ start.0, i as u32, Purpose::Arrivals);

@@ -57,6 +57,8 @@ enum By<'a> {
     Chance(Moves, Box<draw::Rng>),
     /// A list, which is all.
     List,
+    /// Which cores are to be awake.
+    Awake(Vec<CoreId>),
     /// The control plane's rule, ten times a second, of the frames of the last second.
     Evenness { shared: &'a Arc<Shared>, past: VecDeque<Frames>, not_before: Nanos },
 }
@@ -75,6 +77,11 @@ impl<'a> Control<'a> {
     /// Carries out these, and nothing after.
     pub(crate) fn list(controller: &'a Controller, wishes: Vec<Wish>) -> Control<'a> {
         Control { wishes: wishes.into(), ..Control::by(controller, By::List) }
+    }
+
+    /// Parks and unparks cores until these are awake; nothing after.
+    pub(crate) fn rouse(&mut self, awake: &[CoreId]) {
+        self.by = By::Awake(awake.to_vec());
     }
 
     /// Evens out what cores have to do, as the control plane does.
@@ -121,6 +128,8 @@ impl<'a> Control<'a> {
             }
             _ if !self.wishes.is_empty() => LOOK,
             By::List => Nanos::MAX - now,
+            By::Awake(cores) if next(self.controller, cores).is_some() => LOOK,
+            By::Awake(_) => Nanos::MAX - now,
             By::Evenness { .. } => EVEN,
         }
     }
@@ -132,6 +141,7 @@ impl<'a> Control<'a> {
         match &mut self.by {
             By::Chance(moves, dice) => Some(random(self.controller, moves, dice)),
             By::List => None,
+            By::Awake(cores) => next(self.controller, cores),
             By::Evenness { shared, past, not_before } => {
                 past.push_back(frames(shared));
                 if past.len() > WINDOW + 1 {
@@ -161,17 +171,45 @@ impl<'a> Control<'a> {
         self.request.is_none()
     }
 
+    /// How many cores are not parked.
+    pub(crate) fn awake(&self) -> usize {
+        self.controller.cores().iter().filter(|c| !c.parked).count()
+    }
+
     /// Whether all that was asked for is done.
     pub(crate) fn is_done(&self) -> bool {
-        self.request.is_none() && self.wishes.is_empty()
+        let as_asked = match &self.by {
+            By::Awake(cores) => next(self.controller, cores).is_none(),
+            _ => true,
+        };
+        self.request.is_none() && self.wishes.is_empty() && as_asked
     }
+}
+
+/// What is to be done next so that these are awake, and no others, as the control plane would do it; `None`: nothing any more. Who is to come comes first; of several that
+/// are to go, none gives its groups to another.
+fn next(controller: &Controller, awake: &[CoreId]) -> Option<Wish> {
+    let cores = controller.cores();
+    let mut come = cores.iter().filter(|c| c.parked && awake.contains(&c.core));
+    if let Some(first) = come.next() {
+        return Some(Wish::Unpark(first.core, come.count()));
+    }
+    let mut go = cores.iter().filter(|c| !c.parked && !awake.contains(&c.core));
+    let first = go.next()?;
+    if go.next().is_some() {
+        let groups: Vec<Group> = controller.groups().iter().map(|owner| Group { load: 1.0, owner: *owner }).collect();
+        if let Some((set, to)) = policy::balance(&groups, awake).into_iter().next() {
+            return Some(Wish::Move(set, to));
+        }
+    }
+    Some(Wish::Park(first.core))
 }
 
 fn random(controller: &Controller, moves: &Moves, dice: &mut draw::Rng) -> Wish {
     let cores = controller.cores();
     let any = CoreId(dice.random_range(0..cores.len()) as u16);
     if dice.random_bool(moves.park) {
-        return if cores[any.index()].parked { Wish::Unpark(any) } else { Wish::Park(any) };
+        return if cores[any.index()].parked { Wish::Unpark(any, 0) } else { Wish::Park(any) };
     }
     let owners = controller.groups();
     let from = owners[dice.random_range(0..FLOW_GROUPS)];
@@ -189,6 +227,6 @@ fn tell(wish: &Wish) -> String {
     match wish {
         Wish::Move(groups, to) => format!("moves {} groups to core {}", groups.len(), to.0),
         Wish::Park(core) => format!("parks core {}", core.0),
-        Wish::Unpark(core) => format!("unparks core {}", core.0),
+        Wish::Unpark(core, _) => format!("unparks core {}", core.0),
     }
 }

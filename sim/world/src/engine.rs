@@ -20,6 +20,7 @@ use crate::clients::{Both, Directors};
 use crate::control::Control;
 use crate::costs::Costs;
 use crate::measure::Setup;
+use crate::replay::Configuration;
 use crate::trace::Trace;
 
 pub(crate) type Queue = Charged<Faulty<Both>>;
@@ -143,6 +144,8 @@ pub(crate) struct Engine<'a> {
     stalls: Option<Stalls>,
     /// Who moves flow groups.
     pub(crate) control: Option<Control<'a>>,
+    /// See [`Configuration::paces`].
+    paces: Vec<f64>,
     /// A core that does not come back from its next application code.
     pub(crate) lose: Option<usize>,
     pub(crate) trace: Option<Trace>,
@@ -183,6 +186,7 @@ impl<'a> Engine<'a> {
             dice: draw::Rng::seed_from_u64(setup.seed ^ 0x776f_726c_6400),
             stalls: setup.stalls,
             control: None,
+            paces: Vec::new(),
             lose: None,
             trace: None,
             told: Bits::default(),
@@ -205,7 +209,7 @@ impl<'a> Engine<'a> {
             let send = Nanos(self.costs.interrupt_send_ns);
             let line = move || {
                 interrupted.fetch_or(1 << core, Relaxed);
-                clock.spend(send);
+                clock.set(clock.now() + send);
                 true
             };
             self.crew.listen(core, Box::new(line));
@@ -388,7 +392,7 @@ impl<'a> Engine<'a> {
             more.0 += self.costs.lend_ns;
             self.note(now, core, "lends", String::new);
         }
-        self.clock.spend(more);
+        self.clock.set(self.clock.now() + more);
         self.passed(core, step, now);
     }
 
@@ -429,7 +433,7 @@ impl<'a> Engine<'a> {
                     Some(victim) => format!("{} of core {victim}", call.len()),
                     None => format!("{}", call.len()),
                 });
-                self.clock.spend(Nanos(self.costs.call_ns));
+                self.clock.set(self.clock.now() + Nanos(self.costs.call_ns));
                 let Core { thread, app, .. } = &mut self.cores[core];
                 thread.run(&mut call, now, app);
                 let lost = self.lose == Some(core);
@@ -472,13 +476,29 @@ impl<'a> Engine<'a> {
         self.agenda.set(self.clock.now(), 0, What::Control);
     }
 
+    /// This is to be so from now on. The change stops all cores for a while.
+    pub(crate) fn reconfigure(&mut self, to: &Configuration, stop: Nanos) {
+        let now = self.clock.now();
+        self.paces.clone_from(&to.paces);
+        if stop > Nanos::ZERO {
+            (0..self.cores.len()).for_each(|core| self.stop(core, now, stop));
+        }
+        if let Some(control) = &mut self.control {
+            control.rouse(&to.awake);
+            self.agenda.set(now, 0, What::Control);
+        }
+    }
+
     fn control(&mut self, now: Nanos) {
         let Some(control) = &mut self.control else { return };
-        let (next, said) = control.looks(now);
+        let ((next, said), awake) = (control.looks(now), control.awake());
         if let Some(said) = said {
             self.note(now, 0, "controller", || said);
         }
         // What it has done in a core's stead takes no core's time.
+        if let Some(pace) = self.paces.get(awake.saturating_sub(1)) {
+            self.clock.set_pace(*pace);
+        }
         bits(&self.signals.touched).for_each(|core| self.stirred.set(core));
         self.interrupts(now);
         self.look();
@@ -500,7 +520,7 @@ impl<'a> Engine<'a> {
             return self.crew.interrupted(core, now);
         }
         self.note(now, core, "interrupted", String::new);
-        self.clock.spend(Nanos(self.costs.interrupt_ns));
+        self.clock.set(self.clock.now() + Nanos(self.costs.interrupt_ns));
         self.crew.interrupted(core, self.clock.now());
         self.delayed(core, now);
     }
@@ -546,18 +566,22 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whatever the core was at is over later by the length of the stall. An idle core begins with nothing before that.
     fn stall(&mut self, core: usize, now: Nanos) {
         let Some(Stalls { last, .. }) = self.stalls else { return };
         self.note(now, core, "stalls", || format!("{last:?}"));
+        self.stop(core, now, last);
+        self.next_stall(core, now + last);
+    }
+
+    /// Whatever the core was at is over later by this. An idle core begins with nothing before that.
+    fn stop(&mut self, core: usize, now: Nanos, span: Nanos) {
         self.needy.set(core);
         if let Some(at) = self.idle.iter().position(|i| *i == core) {
             self.idle.swap_remove(at);
-            self.occupy(core, Doing::Turn, now + last);
+            self.occupy(core, Doing::Turn, now + span);
         } else {
-            self.later(core, last);
+            self.later(core, span);
         }
-        self.next_stall(core, now + last);
     }
 
     fn note(&mut self, now: Nanos, core: usize, what: &str, more: impl FnOnce() -> String) {

@@ -23,6 +23,7 @@
 //! | [`campaign`] | worlds drawn from seeds, and what must hold in each |
 //! | `clients.rs` | two loads at one world's queues |
 //! | `skew.rs` | [`skew`]: some connections carry most of the load; the control plane's rule evens it out |
+//! | `replay.rs` | [`replay`]: a configuration is changed under load |
 //! | `trace.rs` | one line per transition |
 //!
 //! Idle cores see what comes after [`Costs::poll_ns`]; they do not sleep. Absent on purpose: caches, hyperthreads, memory bandwidth. At most 64 cores.
@@ -36,6 +37,7 @@ mod control;
 mod costs;
 mod engine;
 mod measure;
+mod replay;
 mod skew;
 mod trace;
 
@@ -43,6 +45,7 @@ pub use control::Moves;
 pub use costs::Costs;
 pub use engine::Stalls;
 pub use measure::{Found, Row, Setup, closed_loop, max_load, measure};
+pub use replay::{Configuration, Replay, Replayed, replay};
 pub use skew::{Placed, Skew, Skewed, Window, skew};
 pub use trace::Trace;
 
@@ -55,6 +58,9 @@ pub enum WorldError {
     /// A load that is none.
     #[error("a load of {0}; use more than 0, and at most 1.5 (1 is all cores busy with the application)")]
     Load(f64),
+    /// A load that changes.
+    #[error("a pattern of load: {0}")]
+    Pattern(String),
     /// A file of costs.
     #[error("costs in {0}: {1}")]
     Costs(String, String),

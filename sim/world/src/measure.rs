@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -48,6 +48,8 @@ pub struct Setup {
     pub others: u32,
     /// The bound B on batches.
     pub batch: usize,
+    /// Transmit buffers of a core: each connection may hold one until its reply is acknowledged.
+    pub tx_buffers: u32,
     /// Cores that are taken away.
     pub stalls: Option<Stalls>,
     /// Flow groups that move.
@@ -71,6 +73,7 @@ impl Setup {
             connections: 2752,
             others: 0,
             batch: 64,
+            tx_buffers: POOLS.tx,
             stalls: None,
             moves: None,
             lost: None,
@@ -250,7 +253,7 @@ pub(crate) fn with<R>(
     let stack = StackConfig {
         tcp_ports: vec![config.port],
         max_conns: (setup.connections + setup.others) as usize + 1024,
-        pools: POOLS,
+        pools: PoolSizes { tx: setup.tx_buffers, ..POOLS },
         batch: setup.batch,
         ..StackConfig::new(config.server.mac, config.server.ip, 16)
     };
@@ -287,14 +290,30 @@ pub(crate) fn with<R>(
     what(&mut world)
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
     /// Directs the load generator, while the world moves.
     pub(crate) fn hand<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> R {
         let World { engine, directors, .. } = self;
         what(&mut directors.first.by_hand(&mut || (0..STEPS).for_each(|_| engine.step())))
     }
 
-    /// The same for the others; `None` if there are none.
+    /// A stretch of load, with a look at the engine again and again. It is told when the load began.
+    pub(crate) fn run_looking(
+        &mut self,
+        drive: &Drive,
+        mut look: impl FnMut(&mut Engine<'a>, Nanos),
+    ) -> Result<Outcome, WorldError> {
+        let World { engine, directors, .. } = self;
+        let began = Cell::new(Nanos::MAX);
+        let mut pump = || {
+            (0..STEPS).for_each(|_| engine.step());
+            look(engine, began.get());
+        };
+        let outcome = directors.first.by_hand(&mut pump).run_watched(drive, |opens| began.set(opens - drive.warmup))?;
+        if outcome.interrupted { Err(openloop::OpenLoopError::Stopped.into()) } else { Ok(outcome) }
+    }
+
+    /// As [`World::hand`] for the others; `None` if there are none.
     pub(crate) fn hand_of_others<R>(&mut self, what: impl FnOnce(&mut Hand<'_>) -> R) -> Option<R> {
         let World { engine, directors, .. } = self;
         let others = directors.others.as_ref()?;
@@ -337,7 +356,7 @@ impl World<'_> {
 
     /// What a core has that serves nobody: connections, slips that are not home, receive buffers, transmit buffers.
     pub(crate) fn whole(&self) -> [usize; 4] {
-        [0, 0, POOLS.rx as usize, POOLS.tx as usize]
+        [0, 0, POOLS.rx as usize, self.setup.tx_buffers as usize]
     }
 
     /// What requests took by the server's own account.
