@@ -36,6 +36,12 @@ impl Latencies {
         }
     }
 
+    /// And all these.
+    pub(crate) fn merge(&mut self, others: &Latencies) {
+        self.counts.iter_mut().zip(&others.counts).for_each(|(n, more)| *n += more);
+        self.total += others.total;
+    }
+
     /// The `q` quantile in nanoseconds; 0 if there is nothing.
     pub(crate) fn quantile(&self, q: f64) -> f64 {
         let wanted = self.total * q;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The policies, their loop and the placing of flow groups are the code that serves; cores are coarser than in `world`: a thread is a queue with bounded batches
-//! whose requests all take as long, so that millions a second take seconds to simulate. Stretches of a run are held against `world`: [`against`].
+//! whose requests all take as long, so that millions a second take seconds to simulate. The second around each reconfiguration can be held against `world`: [`replay`].
 //!
 //! | file | what |
 //! |---|---|
@@ -21,10 +21,9 @@
 //! | `run.rs` | [`run`]: four minutes |
 //! | `react.rs` | [`react`]: how soon more is added after a jump of the load |
 //! | `bound.rs` | [`Bounds`], [`Frontier`]: what static configurations make of a load |
-//! | `against.rs` | [`against`]: a stretch of a run in the simulator of the real code |
+//! | `replay.rs` | [`replay`]: the second around a reconfiguration, here and in the simulator of the real code |
 #![forbid(unsafe_code)]
 
-mod against;
 mod bound;
 mod cores;
 mod latency;
@@ -33,13 +32,14 @@ mod moves;
 mod pattern;
 mod pool;
 mod react;
+mod replay;
 mod run;
 mod service;
 
-pub use against::{Compared, against};
 pub use bound::{Bounds, Frontier, Point};
 pub use moves::Moved;
 pub use pattern::Pattern;
 pub use react::{Jump, Reaction, react};
+pub use replay::{Replayed, replay};
 pub use run::{Change, Outcome, Sched, Second, Setup, run};
 pub use service::Service;

@@ -37,13 +37,9 @@ pub struct Moved {
 pub(crate) struct Groups(Vec<Group>);
 
 impl Groups {
-    /// Connections fall into flow groups at random.
-    pub(crate) fn new(connections: u32, dice: &mut draw::Rng) -> Groups {
-        let mut groups = vec![Group { load: 0.0, owner: CoreId(0) }; FLOW_GROUPS];
-        for _ in 0..connections {
-            groups[dice.random_range(0..FLOW_GROUPS)].load += 1.0 / f64::from(connections.max(1));
-        }
-        Groups(groups)
+    /// All have the same load, and are the first thread's.
+    pub(crate) fn new() -> Groups {
+        Groups(vec![Group { load: 1.0 / FLOW_GROUPS as f64, owner: CoreId(0) }; FLOW_GROUPS])
     }
 
     /// The share of the load that each of `threads` has.

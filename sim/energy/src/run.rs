@@ -1,11 +1,9 @@
-use std::collections::VecDeque;
-
 use machine::{Machine, State};
 use policy::{Decision, Ladder, Loop, Reason, Rules};
 use rand::SeedableRng as _;
 use units::Nanos;
 
-use crate::cores::{Cost, RTO_NS, Thread, Wave, poisson};
+use crate::cores::{Cost, Thread, Wave, poisson};
 use crate::latency::Latencies;
 use crate::meters::{self, Meter, Seen};
 use crate::moves::{Groups, Moved};
@@ -18,7 +16,7 @@ pub(crate) const TICK_NS: f64 = 10e6;
 pub(crate) const DECIDE: usize = 10;
 const SECOND: usize = 100;
 /// For how long a change of the clock stops everything, in nanoseconds.
-const CLOCK_NS: f64 = 20e3;
+pub(crate) const CLOCK_NS: f64 = 20e3;
 
 /// How connections are scheduled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +42,7 @@ pub struct Setup<'a> {
     pub ladder: Ladder,
     /// When.
     pub rules: Rules,
-    /// Connections, which fall into flow groups.
+    /// Connections: each flow group has as many.
     pub connections: u32,
     /// The bound B on a batch.
     pub batch: usize,
@@ -73,7 +71,7 @@ pub struct Second {
     pub offered: f64,
     /// And served.
     pub served: f64,
-    /// The clients' 99th percentile, in nanoseconds, of requests that arrived or were sent again.
+    /// The clients' 99th percentile, in nanoseconds.
     pub p99_ns: f64,
     /// Mean watts.
     pub watts: f64,
@@ -105,6 +103,8 @@ pub struct Change {
 pub struct Outcome {
     /// By second.
     pub seconds: Vec<Second>,
+    /// The step of the ladder at the beginning.
+    pub begun: usize,
     /// What was changed.
     pub changes: Vec<Change>,
     /// Mean watts.
@@ -137,10 +137,15 @@ pub(crate) struct Run<'a> {
     groups: Groups,
     shares: Vec<f64>,
     meters: Vec<Meter>,
-    latencies: Latencies,
-    /// What was dropped and comes again: when, and how many.
-    again: VecDeque<(f64, f64)>,
+    pub(crate) latencies: Latencies,
     pub(crate) changes: Vec<Change>,
+}
+
+/// Frames beside each request that only acknowledge the last reply, when so many requests per second come on a connection: where the next request is later than a client waits for it,
+/// which is 10 to 20 ms ([`openloop`](world)'s, as many stacks').
+fn acknowledgements(rate: f64) -> f64 {
+    let (soon, late) = (10e-3 * rate, 20e-3 * rate);
+    if soon < 1e-6 { 1.0 } else { ((-soon).exp() - (-late).exp()) / soon }
 }
 
 /// Runs a pattern under a policy.
@@ -151,7 +156,7 @@ pub fn run(setup: &Setup<'_>) -> Outcome {
 }
 
 /// The hardware threads of a configuration, as the machine counts them.
-fn threads(machine: &Machine, state: &State) -> Vec<usize> {
+pub(crate) fn threads(machine: &Machine, state: &State) -> Vec<usize> {
     (0..state.threads).flat_map(|t| (0..state.cores).map(move |c| c + t * machine.cores())).collect()
 }
 
@@ -159,7 +164,7 @@ impl<'a> Run<'a> {
     /// Nothing has happened yet, at a step of the ladder.
     pub(crate) fn new(setup: &'a Setup<'a>, step: usize) -> Run<'a> {
         let machine = setup.machine;
-        let mut dice = draw::Rng::seed_from_u64(setup.seed);
+        let dice = draw::Rng::seed_from_u64(setup.seed);
         let mut control = Loop::new(setup.rules.clone(), setup.ladder.clone());
         control.set(step);
         let most = machine.cores() * machine.threads_per_core();
@@ -171,11 +176,10 @@ impl<'a> Run<'a> {
                 Sched::Ix => Cores::Ix(vec![Thread::default(); most]),
                 Sched::Zygos => Cores::Zygos(Pool::default()),
             },
-            groups: Groups::new(setup.connections, &mut dice),
+            groups: Groups::new(),
             shares: Vec::new(),
             meters: vec![Meter::fresh(); most],
             latencies: Latencies::default(),
-            again: VecDeque::new(),
             changes: Vec::new(),
             dice,
         };
@@ -185,6 +189,7 @@ impl<'a> Run<'a> {
     }
 
     fn all(mut self) -> Outcome {
+        let begun = self.control.position();
         let Setup { machine, service, pattern, seed, .. } = *self.setup;
         let frontier = crate::bound::Frontier::new(machine, service);
         let (mut seconds, mut second) = (Vec::new(), Second::zero());
@@ -219,6 +224,7 @@ impl<'a> Run<'a> {
             most_w,
             saved: 1.0 - watts / most_w,
             background: mean(|s| s.background),
+            begun,
             violations: seconds.iter().filter(|s| s.p99_ns > service.slo_ns).count(),
             changes: self.changes,
             ladder: self.setup.ladder.clone(),
@@ -226,24 +232,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn cost(&self) -> Cost {
+    fn cost(&self, rps: f64) -> Cost {
+        let Service { rx, app, .. } = *self.setup.service;
         let all = self.setup.service.request_ns(self.setup.machine, &self.state);
-        let before = self.setup.service.rx + self.setup.service.app;
-        Cost { before_ns: all * before, tx_ns: all * (1.0 - before) }
+        let acks = acknowledgements(rps / f64::from(self.setup.connections));
+        Cost { before_ns: all * (rx * (1.0 + acks) + app), tx_ns: all * (1.0 - rx - app) }
     }
 
     /// 10 ms: how busy the threads in use were, and how many requests they served.
     pub(crate) fn tick(&mut self, end: f64, rps: f64) -> (f64, f64) {
-        let mut rate = rps / 1e9;
-        while self.again.front().is_some_and(|(at, _)| *at < end) {
-            let n = self.again.pop_front().map_or(0.0, |(_, n)| n);
-            rate += n / TICK_NS;
-            // It had waited before.
-            self.latencies.add(RTO_NS, n);
-        }
-        let (cost, active) = (self.cost(), threads(self.setup.machine, &self.state));
+        let rate = rps / 1e9;
+        let (cost, active) = (self.cost(rps), threads(self.setup.machine, &self.state));
         let bound = self.setup.batch as f64;
-        let (mut busy, mut served, mut dropped) = (0.0, 0.0, 0.0);
+        let (mut busy, mut served) = (0.0, 0.0);
         match &mut self.cores {
             Cores::Ix(all) => {
                 for t in &active {
@@ -262,7 +263,6 @@ impl<'a> Run<'a> {
                     });
                     busy += tick.busy_ns / TICK_NS;
                     served += tick.served;
-                    dropped += tick.dropped;
                 }
                 busy /= active.len() as f64;
             }
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
                 pool.work(end, rate, cost, active.len(), &mut self.dice, &mut self.latencies);
                 let n = active.len() as f64;
                 busy = pool.tick.busy_ns / TICK_NS / n;
-                (served, dropped) = (pool.tick.served, pool.tick.dropped);
+                served = pool.tick.served;
                 let seen = Seen {
                     queue: pool.queued() / n,
                     full: pool.tick.full,
@@ -282,9 +282,6 @@ impl<'a> Run<'a> {
                 };
                 active.iter().for_each(|t| self.meters[*t].tick(&seen));
             }
-        }
-        if dropped > 0.0 {
-            self.again.push_back((end + RTO_NS, dropped));
         }
         (busy.min(1.0), served)
     }
@@ -311,7 +308,7 @@ impl<'a> Run<'a> {
     }
 
     /// Sets a configuration, with what that costs.
-    fn set(&mut self, state: State, now: f64, rps: f64) -> Vec<Moved> {
+    pub(crate) fn set(&mut self, state: State, now: f64, rps: f64) -> Vec<Moved> {
         let machine = self.setup.machine;
         let (old, new) = (threads(machine, &self.state), threads(machine, &state));
         let clock = self.state.clock != state.clock;

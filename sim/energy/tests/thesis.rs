@@ -1,6 +1,6 @@
 //! The static figures of the thesis's table 2.4, before any policy is scored; then the policies.
 
-use energy::{Frontier, Jump, Pattern, Reaction, Sched, Service, Setup, react, run};
+use energy::{Frontier, Jump, Pattern, Reaction, Sched, Service, Setup, react, replay, run};
 use machine::Machine;
 use policy::Ladder;
 
@@ -84,5 +84,20 @@ fn more_is_added_within_200_ms_also_shortly_after_a_removal() {
                 assert!(jump == Jump::Steady || r.since_removal_ns.is_some_and(|ns| ns <= 500e6), "{r:?}");
             }
         }
+    }
+}
+
+#[test]
+fn the_second_around_a_change_is_the_same_in_the_world() {
+    let (machine, service) = (Machine::builtin("e5-2665").unwrap(), Service::usr());
+    for (sched, ladder) in [(Sched::Ix, Ladder::energy(&machine)), (Sched::Zygos, Ladder::consolidate(&machine))] {
+        let setup = Setup::new(&machine, &service, Pattern::Slope, sched, ladder);
+        let outcome = run(&setup);
+        // One that takes a core away, late in the run, when there is little load.
+        let nth = outcome.changes.iter().position(|c| c.at > 205.0 && c.to < c.from).unwrap();
+        let same = replay(&setup, &outcome, nth, 1).unwrap().unwrap();
+        println!("{sched:?} {same:?}");
+        assert!((0.9..=1.1).contains(&same.ratio()) && same.requests > 100_000, "{sched:?}: {same:?}");
+        assert!(same.took_ns > 0.0 && same.took_ns < 20e6, "{sched:?}: {same:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use energy::{Bounds, Compared, Frontier, Outcome, Pattern, Sched, Service, Setup};
+use energy::{Bounds, Frontier, Outcome, Pattern, Replayed, Sched, Service, Setup};
 use machine::Machine;
 use policy::{Ladder, Rules};
 use serde_json::{Value, json};
@@ -28,11 +28,11 @@ pub(crate) struct Energy {
     #[arg(long, value_name = "NAME", value_parser = ["ours", "thesis"], default_value = "ours")]
     pub(crate) rules: String,
 
-    /// Reconfigurations of each run that are held against `sim world`, evenly chosen
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=1000))]
-    pub(crate) compare: u16,
+    /// Reconfigurations of each run that are played once more in `sim world`, with the second around each: so many, evenly chosen, or all (which takes an hour)
+    #[arg(long, value_name = "N|all", default_value = "2", value_parser = compare)]
+    pub(crate) compare: usize,
 
-    /// Requests of each of these
+    /// Requests of each of these at least, if sixteen repetitions are enough for them
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     pub(crate) requests: u64,
 
@@ -53,6 +53,13 @@ pub(crate) struct Energy {
     pub(crate) out: Option<PathBuf>,
 }
 
+fn compare(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        n => n.parse().map_err(|_| "use a number, or all".into()),
+    }
+}
+
 /// A run, and what it is held against.
 struct Cell {
     sched: Sched,
@@ -60,9 +67,9 @@ struct Cell {
     policy: &'static str,
     bounds: Bounds,
     outcome: Outcome,
-    compared: Vec<Compared>,
-    /// Reconfigurations without a steady state to compare.
-    unsteady: usize,
+    replayed: Vec<Replayed>,
+    /// Reconfigurations with too few requests around them to compare.
+    quiet: usize,
 }
 
 impl Cell {
@@ -76,9 +83,26 @@ impl Cell {
 
     /// Ratios of p99, model over world, ascending.
     fn ratios(&self) -> Vec<f64> {
-        let mut all: Vec<f64> = self.compared.iter().map(Compared::ratio).collect();
+        let mut all: Vec<f64> = self.replayed.iter().map(Replayed::ratio).collect();
         all.sort_by(f64::total_cmp);
         all
+    }
+
+    fn window(&self, r: &Replayed) -> Value {
+        let state = |step: usize| self.outcome.ladder.steps()[step].state.to_string();
+        json!({
+            "at_s": r.at,
+            "from": state(r.steps.0),
+            "to": state(r.steps.1),
+            "changes": r.changes,
+            "busy_before": r.busy.0,
+            "busy_after": r.busy.1,
+            "requests": r.requests,
+            "p99_us": r.model_ns / 1e3,
+            "world_p99_us": r.world_ns / 1e3,
+            "ratio": r.ratio(),
+            "moves_took_us": r.took_ns / 1e3,
+        })
     }
 
     fn object(&self) -> Value {
@@ -97,12 +121,19 @@ impl Cell {
             "window_p99_ratio_low": ratios.first(),
             "window_p99_ratio_high": ratios.last(),
             "windows_compared": ratios.len(),
-            "windows_unsteady": self.unsteady,
+            "windows_within_10_percent": within(&ratios),
+            "windows_quiet": self.quiet,
+            "windows": self.replayed.iter().map(|r| self.window(r)).collect::<Vec<Value>>(),
             "reconfigurations": o.changes.len(),
             "watts": o.watts,
             "most_w": o.most_w,
         })
     }
+}
+
+/// How many ratios say that two are the same within 10 %.
+fn within(ratios: &[f64]) -> usize {
+    ratios.iter().filter(|r| (0.9..=1.1).contains(*r)).count()
 }
 
 fn sched_name(sched: Sched) -> &'static str {
@@ -156,15 +187,45 @@ pub(crate) fn write(path: &std::path::Path, object: &Value) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The twelve runs.
+/// The twelve runs, and then what they are held against.
 fn all(args: &Energy, rules: &Rules, machine: &Machine, service: &Service) -> Result<Vec<Cell>> {
-    let scheds = [Sched::Ix, Sched::Zygos];
-    let what: Vec<_> = scheds
-        .into_iter()
-        .flat_map(|s| Pattern::ALL.map(|p| (s, p)))
-        .flat_map(|(s, p)| ["energy", "consolidate"].map(|policy| (s, p, policy)))
-        .collect();
-    on_all_cores(&what, |cell| one(args, rules, machine, service, *cell)).into_iter().collect()
+    let mut setups = Vec::new();
+    for sched in [Sched::Ix, Sched::Zygos] {
+        for pattern in Pattern::ALL {
+            for policy in ["energy", "consolidate"] {
+                let setup = Setup::new(machine, service, pattern, sched, ladder(policy, machine));
+                setups.push((policy, Setup { seed: args.seed, rules: rules.clone(), ..setup }));
+            }
+        }
+    }
+    let mut cells = on_all_cores(&setups, |(policy, setup)| {
+        let bounds = Frontier::new(machine, service).bounds(setup.pattern, args.seed);
+        let outcome = energy::run(setup);
+        let (sched, pattern) = (setup.sched, setup.pattern);
+        Cell { sched, pattern, policy, bounds, outcome, replayed: Vec::new(), quiet: 0 }
+    });
+    let mut what = Vec::new();
+    for (nth, cell) in cells.iter().enumerate() {
+        let changes = cell.outcome.changes.len();
+        let every = changes.div_ceil(args.compare.max(1)).max(1);
+        what.extend((0..changes).step_by(every).take(args.compare).map(|change| (nth, change)));
+    }
+    let done = AtomicUsize::new(0);
+    let replayed = on_all_cores(&what, |(nth, change)| {
+        let one = energy::replay(&setups[*nth].1, &cells[*nth].outcome, *change, args.requests);
+        let done = done.fetch_add(1, Relaxed) + 1;
+        if done.is_multiple_of(10) || done == what.len() {
+            eprintln!("{done} of {} reconfigurations played in sim world", what.len());
+        }
+        one
+    });
+    for ((nth, _), one) in what.iter().zip(replayed) {
+        match one? {
+            Some(one) => cells[*nth].replayed.push(one),
+            None => cells[*nth].quiet += 1,
+        }
+    }
+    Ok(cells)
 }
 
 /// Does something for each of these, as many at once as there are cores; fewer of them if somebody asks for the end.
@@ -185,29 +246,6 @@ fn on_all_cores<T: Sync, R: Send>(what: &[T], each: impl Fn(&T) -> R + Sync) -> 
     let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
     done.sort_by_key(|(nth, _)| *nth);
     done.into_iter().map(|(_, result)| result).collect()
-}
-
-fn one(
-    args: &Energy,
-    rules: &Rules,
-    machine: &Machine,
-    service: &Service,
-    (sched, pattern, policy): (Sched, Pattern, &'static str),
-) -> Result<Cell> {
-    let setup = Setup::new(machine, service, pattern, sched, ladder(policy, machine));
-    let setup = Setup { seed: args.seed, rules: rules.clone(), ..setup };
-    let outcome = energy::run(&setup);
-    let (mut compared, mut unsteady) = (Vec::new(), 0);
-    let every = (outcome.changes.len() / usize::from(args.compare).max(1)).max(1);
-    for change in outcome.changes.iter().step_by(every).take(usize::from(args.compare)) {
-        let state = outcome.ladder.steps()[change.to].state;
-        match energy::against(machine, service, sched, (&state, change.rps), args.requests, args.seed)? {
-            Some(one) => compared.push(one),
-            None => unsteady += 1,
-        }
-    }
-    let bounds = Frontier::new(machine, service).bounds(pattern, args.seed);
-    Ok(Cell { sched, pattern, policy, bounds, outcome, compared, unsteady })
 }
 
 fn show(cells: &[Cell], jumps: &[Jumps]) {
