@@ -20,6 +20,7 @@
 //! | [`xdp`] | a store on Linux and on Zygix over one veth, with a client that is on AF_XDP |
 //! | [`truth`] | the load generator against known answers |
 //! | `side.rs`, `grid.rs` | what these six share: a server with its client, and measurements laid out by both |
+//! | `rig/` | the dataplane on cores of this machine, on the open-loop NIC, in this process |
 
 use anyhow::Result;
 use load::draw::Sizes;
@@ -38,6 +39,7 @@ mod grid;
 pub mod hunt;
 pub mod migrate;
 pub mod pingpong;
+mod rig;
 pub mod sched;
 mod side;
 pub mod sizes;

@@ -5,20 +5,14 @@
 //! |---|---|
 //! | `mod.rs` | the plan, the measuring |
 //! | `model.rs` | predictions and bounds |
-//! | `rig.rs` | the server on the open-loop NIC |
-//! | `still.rs` | the application, and a core that stands still |
-//! | `watch.rs` | gaps of the machine, and the application's time |
 //! | `show.rs` | rows, tables and figures |
 //! | `tiny.rs` | a store's requests |
 //! | `stall.rs` | `bench stall` |
 
 mod model;
-mod rig;
 mod show;
 pub mod stall;
-mod still;
 mod tiny;
-mod watch;
 
 use anyhow::Result;
 use dataplane::Sched;
@@ -29,10 +23,9 @@ use sys::clock;
 use units::Nanos;
 
 use self::model::{Law, MODES, predicted};
-use self::rig::{App, Counts, Rig, Shot};
-use self::still::Stall;
 use super::grid::{Extent, text, times};
 use super::hunt;
+use super::rig::{App, Counts, Rig, Shot, Stall};
 use super::{Asked, Finding, alternate, finish, went_through};
 use crate::stats::{Spread, median};
 use crate::{Interrupted, Lab};

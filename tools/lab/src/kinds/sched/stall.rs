@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 use units::Nanos;
 
 use super::model::{Law, MODES};
-use super::rig::{App, Rig};
-use super::still::Stall;
 use super::{SLO, show, work};
 use crate::Lab;
 use crate::kinds::grid::{Extent, cells, columns, text, times};
+use crate::kinds::rig::{App, Rig, Stall};
 use crate::kinds::{Asked, Finding, alternate, finish, went_through};
 use crate::stats::{Spread, paired};
 

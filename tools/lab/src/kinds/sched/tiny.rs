@@ -16,9 +16,9 @@ use wire::{Ipv4Addr, Mac};
 use zygix::Runtime;
 
 use super::model::MODES;
-use super::rig::{App, Rig};
 use super::{Measured, Scope};
 use crate::kinds::grid::times;
+use crate::kinds::rig::{App, Rig};
 use crate::kinds::{alternate, hunt, usr};
 use crate::{Interrupted, Lab, measure as measuring};
 

@@ -7,18 +7,18 @@ use zygix::{Cx, Next, Peer, Received, Reply, Service};
 
 /// A core that stands still.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Stall {
+pub(in super::super) struct Stall {
     /// Every so often; zero: never.
-    pub(super) every: Nanos,
+    pub(in super::super) every: Nanos,
     /// For so long.
-    pub(super) length: Nanos,
+    pub(in super::super) length: Nanos,
     /// As if the hypervisor had taken the core away: interrupts are held back until it is over.
-    pub(super) descheduled: bool,
+    pub(in super::super) descheduled: bool,
 }
 
 impl Stall {
     /// It never does.
-    pub(super) const NEVER: Stall = Stall { every: Nanos::ZERO, length: Nanos::ZERO, descheduled: false };
+    pub(in super::super) const NEVER: Stall = Stall { every: Nanos::ZERO, length: Nanos::ZERO, descheduled: false };
 }
 
 /// The core to which it happens.

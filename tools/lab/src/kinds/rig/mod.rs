@@ -1,4 +1,13 @@
-//! A server on every core of the machine, in this very process: the dataplane on the open-loop NIC.
+//! A server on cores of the machine, in this very process: the dataplane on the open-loop NIC.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the server, and a window of load on it |
+//! | `still.rs` | an application, and a core that stands still |
+//! | `watch.rs` | gaps of the machine, and the application's time |
+
+mod still;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,8 +25,9 @@ use sys::clock;
 use units::{CoreId, Nanos};
 use zygix::{Runtime, Service};
 
-use super::still::{Stall, Still};
-use super::watch::{Gap, Gaps, Watched};
+pub(super) use self::still::Stall;
+use self::still::Still;
+use self::watch::{Gap, Gaps, Watched};
 use crate::Interrupted;
 use crate::measure::until;
 use crate::noise::{Noise, VOID_SHARE};
