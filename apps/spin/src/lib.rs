@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `wire.rs` | the format of requests and replies; `load/requests` speaks it too |
 //! | `service.rs` | the server, over streams and datagrams |
+//! | `work.rs` | work instead of time, for those who compare clocks and hardware threads |
 //!
 //! Deliberately absent: any distribution, and work that touches memory. The time is spent in registers, so it is the
 //! same whether a core's caches are warm or not.
@@ -21,5 +22,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod work;
 
-pub use service::{Conn, Service};
+pub use service::{Conn, Service, Spend};
+pub use work::Work;

@@ -3,11 +3,25 @@ use units::CoreId;
 use zygix::{Cx, Next, Peer, Received, Reply};
 
 use crate::wire::{self, HEADER, Request};
+use crate::work::Work;
+
+/// How the time of a request is spent.
+#[derive(Clone, Debug)]
+pub enum Spend {
+    /// By polling the clock on the thread that executes the handler. It is time on the wall: if the kernel takes the core away meanwhile, that counts as spent, and the reply
+    /// says how much it came to.
+    Time(Clock),
+    /// By as much work as took that time when it was measured; the reply says that time.
+    Work(Work),
+}
+
+impl Default for Spend {
+    fn default() -> Spend {
+        Spend::Time(Clock::default())
+    }
+}
 
 /// The spin server.
-///
-/// The time is spent by polling the clock on the thread that executes the handler. It is time on the wall: if the
-/// kernel takes the core away meanwhile, that counts as spent, and the reply says how much it came to.
 ///
 /// Requests of one connection are served in order. Those that arrived together are served in one call, so the first
 /// of them is answered when the last is done. A call does at most as many as there is room for replies (4096).
@@ -15,8 +29,8 @@ use crate::wire::{self, HEADER, Request};
 /// A malformed request (see [`wire::Malformed`]) aborts its connection; a malformed datagram is not answered.
 #[derive(Clone, Debug, Default)]
 pub struct Service {
-    /// By which the time is spent.
-    pub clock: Clock,
+    /// How the time is spent.
+    pub by: Spend,
 }
 
 /// State of one connection: the request whose header has been read, and how much of its padding is to come.
@@ -88,7 +102,10 @@ impl Service {
         if !tx.reserve(HEADER) {
             return false;
         }
-        let spent = self.clock.spend(request.time);
+        let spent = match &self.by {
+            Spend::Time(clock) => clock.spend(request.time),
+            Spend::Work(work) => work.spend(request.time),
+        };
         tx.write(&wire::Reply { id: request.id, spent }.encode());
         true
     }

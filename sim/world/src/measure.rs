@@ -266,7 +266,7 @@ pub(crate) fn with<R>(
     let shared = Arc::new(Shared::new(stack, setup.cores, secret, move |t| groups.flow_group(t), wake)?);
     let threads = ElasticThread::crew(&shared, queues, setup.sched)?;
     let crew = threads[0].crew_mates().clone();
-    let runtime = Runtime::new(Arc::new(spin::Service { clock: clock.clone() }), shared.clone());
+    let runtime = Runtime::new(Arc::new(spin::Service { by: spin::Spend::Time(clock.clone()) }), shared.clone());
     let apps = (0..setup.cores as u16).map(|n| runtime.app(CoreId(n))).collect();
     let controller = Controller::new(&shared, &crew, sys::clock::now);
     controller.steer_by(Box::new(move |group, queue| {
