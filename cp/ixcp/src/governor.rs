@@ -345,26 +345,21 @@ impl Governor {
     pub(crate) fn uses(&self) -> Option<Uses> {
         let Attached { control, topology, machine, places, .. } = self.attached.as_ref()?;
         let step = control.step();
-        let clock = step.state.clock;
         let active = self.active()?;
         let in_use: Vec<usize> = (0..places.len()).filter(|i| active[*i]).filter_map(|i| places[i]).collect();
         let of = |cpu: &usize| topology.get(*cpu).map(|c| (c.core, c.thread));
         let mut cores: Vec<usize> = in_use.iter().filter_map(of).map(|(core, _)| core).collect();
         cores.sort_unstable();
         cores.dedup();
-        let speed = match clock {
-            Clock::Turbo => Speed::Turbo,
-            Clock::Step(_) => Speed::Mhz(machine.mhz(&step.state)),
-        };
         let busy = self.senses.cores();
         let serving: Vec<f64> = busy.iter().filter(|c| !c.parked).map(|c| c.load).collect();
         Some(Uses {
             cpus: topology.cpus().iter().map(|c| c.cpu).collect(),
             background: step.background,
-            speed,
+            speed: plan::speed(machine, &step.state),
             cores: cores.len(),
             threads: in_use.len().div_ceil(cores.len().max(1)),
-            clock,
+            clock: step.state.clock,
             load: if serving.is_empty() { 0.0 } else { serving.iter().sum::<f64>() / serving.len() as f64 },
             in_use,
         })

@@ -20,16 +20,24 @@ pub struct Whereabouts {
 
 /// Why there is no second one.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InstanceError {
-    #[error("a control plane runs already (process {0}); one is enough for all dataplanes of a host")]
+#[non_exhaustive]
+pub enum InstanceError {
+    /// The process that has the lock.
+    #[error("a control plane (or `zygix pareto`) runs already (process {0}); there is one at a time on a host")]
     Second(String),
+    /// There is no place for the lock.
     #[error("{path}: {cause}; set ZYGIX_DIR or XDG_RUNTIME_DIR to a directory of your own, or be root")]
-    Directory { path: String, cause: io::Error },
+    Directory {
+        /// Where it would have been.
+        path: String,
+        /// What is wrong there.
+        cause: io::Error,
+    },
 }
 
-/// The lock. It goes with the process, however that ends.
+/// The right to change this host's clocks and to place its jobs: a lock, which goes with the process, however that ends.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub struct Instance {
     directory: PathBuf,
     _lock: File,
 }
@@ -42,8 +50,11 @@ const RECORD: &str = "cp.changes";
 const FOUND: &str = "cp.dataplanes";
 
 impl Instance {
-    /// The only one, or why not.
-    pub(crate) fn only() -> Result<Instance, InstanceError> {
+    /// The only one.
+    ///
+    /// # Errors
+    /// There is one already; no directory can be written.
+    pub fn only() -> Result<Instance, InstanceError> {
         let mut wrong = None;
         for directory in abi::door_directories() {
             match Instance::at(directory) {
@@ -87,8 +98,9 @@ impl Instance {
         Ok(Instance { directory, _lock: lock })
     }
 
-    /// Where changes of the machine are recorded.
-    pub(crate) fn record(&self) -> PathBuf {
+    /// Where changes of the machine are recorded ([`Knobs::new`](actuate::Knobs::new)). What one that was killed has left there is to be taken back first
+    /// ([`Knobs::recover`](actuate::Knobs::recover)).
+    pub fn record(&self) -> PathBuf {
         self.directory.join(RECORD)
     }
 
@@ -97,8 +109,8 @@ impl Instance {
         self.directory.join(FOUND)
     }
 
-    /// Tells whoever asks where we are.
-    pub(crate) fn tell(&self, listen: Option<SocketAddr>) {
+    /// Tells whoever asks which process this is, and where its page is.
+    pub fn tell(&self, listen: Option<SocketAddr>) {
         let text = serde_json::to_string(&Whereabouts { pid: std::process::id(), listen }).unwrap_or_default();
         // Nobody depends on it but `zygix top`, which then shows less.
         let path = self.directory.join(WHERE);

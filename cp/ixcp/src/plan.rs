@@ -1,6 +1,6 @@
 //! From a configuration (cores, hardware threads, clock) to elastic threads on cpus. Pure.
 
-use actuate::Topology;
+use actuate::{Speed, Topology};
 use machine::{Clock, Machine, MachineError, State};
 use policy::{Ladder, LadderError};
 
@@ -11,11 +11,12 @@ const IDLE_W: f64 = 3.0;
 const AWAKE_W: f64 = 0.35;
 const CORE_W_PER_GHZ: f64 = 2.5;
 
-/// The machine that a dataplane has: its cpus, and the clocks that can be set. `clocks_mhz` may be empty: then there is one.
+/// The machine that a dataplane has: its cpus, and the clocks that can be set, in MHz. `clocks_mhz` may be empty: then there is one. It is called
+/// `this machine`.
 ///
 /// # Errors
 /// In practice none: the text is ours.
-pub(crate) fn machine(topology: &Topology, clocks_mhz: &[f64], turbo: bool) -> Result<Machine, MachineError> {
+pub fn machine(topology: &Topology, clocks_mhz: &[f64], turbo: bool) -> Result<Machine, MachineError> {
     let (cores, threads) = (topology.cores().max(1), topology.threads().clamp(1, 2));
     let clocks = if clocks_mhz.is_empty() { &[1000.0][..] } else { clocks_mhz };
     let nominal = clocks[clocks.len() - 1];
@@ -34,6 +35,14 @@ pub(crate) fn machine(topology: &Topology, clocks_mhz: &[f64], turbo: bool) -> R
         text += &format!("[[clock]]\nmhz = {mhz:.3}\ncore_w = {:.3}\n", watts(*mhz));
     }
     Machine::parse(&text)
+}
+
+/// What clocks are set to for a configuration.
+pub fn speed(machine: &Machine, state: &State) -> Speed {
+    match state.clock {
+        Clock::Turbo => Speed::Turbo,
+        Clock::Step(_) => Speed::Mhz(machine.mhz(state)),
+    }
 }
 
 /// The ladder of a policy on that machine.

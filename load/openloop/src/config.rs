@@ -8,7 +8,7 @@ pub(crate) const PORT_MIN: u16 = 10_000;
 /// Ports per client address.
 pub(crate) const PORTS: u32 = 65_536 - PORT_MIN as u32;
 /// Queues at most: more cores than these benches are for.
-const QUEUES_MAX: u16 = 64;
+pub const QUEUES_MAX: u16 = 64;
 /// The largest message or value, in bytes. A segment of a large request is cut out of the whole request each time its turn comes.
 const MESSAGE_MAX: u32 = 1 << 20;
 

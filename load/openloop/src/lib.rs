@@ -59,7 +59,7 @@ mod queue;
 mod slab;
 
 pub use backend::OpenLoop;
-pub use config::{Config, ConfigError, Host, OpenLoopError};
+pub use config::{Config, ConfigError, Host, OpenLoopError, QUEUES_MAX};
 pub use cost::{Cost, cost};
 pub use director::{Director, Drive, Hand};
 pub use draw;

@@ -43,12 +43,25 @@ pub(crate) enum Command {
     Sim(Sim),
     /// Find the configurations of a machine that are worth having: least energy, or most background throughput, at each load
     #[command(after_help = "\
-What each configuration (cores, hardware threads, clock) carries at the objective, and what it draws, follows from the machine's model
-and the service's (memcached, USR); all are looked at. Where one carries less than 1 % more than the one before, the policy leaves it out.
+Measures this machine: the dataplane on the open-loop NIC in this process, as in `zygix bench sched`, in each configuration (cores, hardware
+threads, clock); requests are work, so a slower clock makes them longer. For each, the highest load whose p99 keeps to the objective; then, at
+10, 50 and 90 % of that, watts (by energy counters, else by the control plane's model of this machine) and what a background job does on the cpus
+that are left, of what it does alone on all (consolidate; it runs all the time). For energy those cpus sleep. Clocks are set where that is
+possible, and put back at the end; while a control plane runs it is refused. With 2 seconds a window, half a minute for a configuration.
+
+What is not measured:
+  - a configuration with no more cores, no more threads and no faster clock than another carries no more: its search ends there
+  - beyond --most configurations, clocks are thinned to the slowest, the nominal, turbo and some between; then cores to 1, 2, 4 and so on and all
+  - for background work, other clocks than the nominal, and turbo mode unless all cores serve
+  - values between those three loads: they lie on straight lines
+
+With --sim: what each carries, and draws, follows from a machine's model and a service's (memcached, USR); all are looked at.
+Where a configuration carries less than 1 % more than the one before, the policy leaves it out.
 
 Examples:
-  zygix pareto --sim --policy energy.toml             the frontier of the thesis's machine, as a policy
-  zygix pareto --sim --objective consolidate --out results
+  sudo zygix pareto --policy energy.toml              the frontier of this machine, as a policy for `zygix cp`
+  sudo zygix pareto --objective consolidate --cpus 0-3 --out results
+  zygix pareto --sim --policy energy.toml             that of the thesis's machine
   zygix pareto --sim --machine generic:64 --json pareto.json")]
     Pareto(crate::pareto::Pareto),
     /// Draw results as one page

@@ -304,7 +304,7 @@ pub(crate) struct Report {
     pub(crate) out: Option<PathBuf>,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if (0.05..=3600.0).contains(&s) => Ok(s),
         _ => Err("write seconds, from 0.05 to 3600".into()),

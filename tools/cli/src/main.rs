@@ -16,6 +16,8 @@
 //! | `connections.rs` | `bench connections`: what very many connections cost |
 //! | `migrate.rs` | `bench migrate`: flow groups that change cores under load |
 //! | `link.rs` | `bench link`: two interfaces joined by a link with faults |
+//! | `energy.rs`, `energy/` | `bench energy`: the control plane's policies, simulated |
+//! | `pareto/` | `pareto`: configurations that are worth having, measured or modelled |
 //! | `sim/` | `sim`: models |
 //! | `report.rs` | `report`: a page of results |
 //!

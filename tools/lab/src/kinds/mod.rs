@@ -16,6 +16,7 @@
 //! | [`sched`] | the four ways to schedule, on all cores, against the model; and [`sched::stall`] |
 //! | [`spin`] | work of known length on the Linux stacks, against what queueing theory allows |
 //! | [`migrate`] | flow groups that move under load, cores that are added and removed |
+//! | [`pareto`] | what each configuration of this machine carries, draws and leaves to others; it needs no [`Lab`] |
 //! | [`calibrate`] | what operations take on this machine, for simulated worlds; it needs no [`Lab`] |
 //! | [`xdp`] | a store on Linux and on Zygix over one veth, with a client that is on AF_XDP |
 //! | [`truth`] | the load generator against known answers |
@@ -38,6 +39,7 @@ pub mod churn;
 mod grid;
 pub mod hunt;
 pub mod migrate;
+pub mod pareto;
 pub mod pingpong;
 mod rig;
 pub mod sched;

@@ -21,6 +21,7 @@ use load::search::{self, Slo};
 use netstack::{Metrics, PoolSizes, StackConfig};
 use nic::Nic;
 use openloop::{Config, Director, Drive, OpenLoop, OpenLoopError};
+use spin::{Spend, Work};
 use sys::clock;
 use units::{CoreId, Nanos};
 use zygix::{Runtime, Service};
@@ -188,7 +189,9 @@ pub(super) enum App {
     /// Work of known length, on cores of which one now and then stands still.
     /// Gaps by this mean service time.
     Spin(Stall, Nanos),
-    /// The same, and the time that it takes is taken down.
+    /// Work that takes as long as the hardware makes it. Gaps by this mean service time.
+    Work(Work, Nanos),
+    /// Work of known length, and the time that it takes is taken down.
     Timed,
     /// The store.
     Kv,
@@ -202,14 +205,17 @@ impl Rig {
     pub(super) fn start(sched: Sched, cores: &[usize], app: &App, workload: &Workload) -> Result<Rig> {
         let margins = match app {
             App::Spin(_, mean) => Margins::of(*mean),
+            App::Work(_, mean) => Margins::of((*mean).max(TINY)),
             App::Timed => Margins::of(Nanos::ZERO),
             App::Kv => Margins::of(TINY),
         };
+        // In a larger batch all replies wait for the last: no bound of queueing theory is about that.
+        let bound = if sched == Sched::Ix { 1 } else { BATCH };
         match app {
-            App::Spin(stall, _) => {
-                // In a larger batch all replies wait for the last: no bound of queueing theory is about that.
-                let bound = if sched == Sched::Ix { 1 } else { BATCH };
-                Rig::of(sched, cores, Still::new(*stall), workload, margins, bound, false)
+            App::Spin(stall, _) => Rig::of(sched, cores, Still::new(*stall), workload, margins, bound, false),
+            App::Work(work, _) => {
+                let service = spin::Service { by: Spend::Work(*work) };
+                Rig::of(sched, cores, service, workload, margins, bound, false)
             }
             App::Timed => Rig::of(sched, cores, spin::Service::default(), workload, margins, BATCH, true),
             App::Kv => Rig::of(sched, cores, kv::Kv::new(kv::Config::default()), workload, margins, BATCH, false),
@@ -261,15 +267,25 @@ impl Rig {
     /// # Errors
     /// [`Interrupted`]; the generator's.
     pub(super) fn window(&self, rate: f64, load: f64, length: Nanos) -> Result<Shot> {
+        self.watched(rate, load, length, || ())
+    }
+
+    /// The same; `edge` is called as the window opens, and as it closes.
+    ///
+    /// # Errors
+    /// As [`Rig::window`].
+    pub(super) fn watched(&self, rate: f64, load: f64, length: Nanos, mut edge: impl FnMut()) -> Result<Shot> {
         let drive =
             Drive { slice: Nanos::from_millis(100).min(length), keep: true, each: true, ..Drive::new(rate, length) };
         let (mut counts, mut window) = (Counts::default(), (Nanos::ZERO, Nanos::ZERO));
         let outcome = self.director.run_watched(&drive, |opens| {
             until(opens);
+            edge();
             let before = Counts::of(&self.dataplane);
             window = (opens, opens + length);
             until(window.1);
             counts = Counts::of(&self.dataplane).since(before);
+            edge();
         });
         let mut outcome = outcome.map_err(refusal)?;
         if outcome.interrupted || sys::stop::requested() {
