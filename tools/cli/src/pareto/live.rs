@@ -236,7 +236,7 @@ fn configurations(explored: &Explored, wanted: &Wanted) {
 }
 
 fn object(found: &Found<'_>, host: &Host, explored: &Explored, wanted: &Wanted, cpus: &[usize]) -> Map<String, Value> {
-    let sample = |s: &Sample| json!({"rps": s.rps, "p99_us": s.p99_us, "busy": s.busy, "watts": s.watts, "background": s.background});
+    let sample = |s: &Sample| json!({"rps": s.rps, "p99_us": s.p99_us, "busy": s.busy, "watts": s.watts, "background": s.background, "noisy": s.noisy});
     let job = wanted.objective == Objective::Consolidate;
     let of = |c: &Configuration| {
         json!({

@@ -40,6 +40,8 @@ pub struct Sample {
     pub watts: f64,
     /// What the background job did, as a share of what it does alone on all cpus; none where there is no job.
     pub background: Option<f64>,
+    /// The machine was disturbed each time: p99 is of all requests, and says little.
+    pub noisy: bool,
 }
 
 /// What was found of a configuration.
@@ -127,6 +129,7 @@ mod tests {
             p99_us: 100.0,
             busy: share,
             watts: 2.0 * cores as f64 + share * cores as f64,
+            noisy: false,
             background: Some(1.0 - cores as f64 / 4.0),
         };
         Configuration {

@@ -55,6 +55,8 @@ const TRIES: u32 = 16;
 const START_AT: f64 = 0.7;
 const LOWEST: f64 = 0.03;
 const HIGHEST: f64 = 2.0;
+/// Windows of a sample at most: those that noise has spoilt are taken again.
+const SAMPLES: u32 = 4;
 /// What starting a server for a window takes.
 const START: Nanos = Nanos::from_millis(350);
 
@@ -270,7 +272,14 @@ impl Rounds<'_> {
 
     /// Power, and the job's work, at a load.
     fn sample(&mut self, state: &State, rps: f64, free: &[usize], job: &Job) -> Result<Sample> {
-        let Watched { shot, edges } = self.shot(state, rps, job)?;
+        let mut watched = self.shot(state, rps, job)?;
+        for _ in 1..SAMPLES {
+            if !watched.shot.void() {
+                break;
+            }
+            watched = self.shot(state, rps, job)?;
+        }
+        let Watched { shot, edges } = watched;
         let threads = self.host.cpus(state).len();
         let busy = (shot.counts.busy.as_secs_f64() / (self.wanted.point.as_secs_f64() * threads as f64)).min(1.0);
         let background = match &edges[..] {
@@ -282,7 +291,7 @@ impl Rounds<'_> {
         };
         let counted = edges.last().and_then(|closes| closes.watts);
         let watts = counted.unwrap_or_else(|| self.host.modelled_w(state, busy, free));
-        Ok(Sample { rps, p99_us: shot.p99().0 as f64 / 1e3, busy, watts, background })
+        Ok(Sample { rps, p99_us: shot.p99().0 as f64 / 1e3, busy, watts, background, noisy: shot.void() })
     }
 }
 
