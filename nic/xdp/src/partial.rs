@@ -5,20 +5,64 @@
 //! can be told: such a field equals exactly one number of 65536, which addresses, protocol and length determine. The wire between two ends of a
 //! veth is memory, so a frame with that number is taken for what it is, and its checksum for good. Only on a veth: on
 //! hardware, a frame that came over a cable has a checksum or is broken.
+//!
+//! Frames that were forwarded to a veth from elsewhere have whole checksums, and may have been damaged; one in 65536 of those looks the same. A sender leaves
+//! out the checksums of a flow or it does not: after some whole ones in a row, a frame of that flow is not believed. The next is, should it have been one all the
+//! same: what was lost then is sent again.
 
 use wire::checksum::Sum;
 use wire::{Addr, ethernet, ipv4};
 
 const IPV6_HEADER: usize = 40;
 
-/// Whether `frame` is an unfragmented TCP or UDP packet whose checksum field holds the sum of the pseudo-header and nothing else.
-#[inline]
-pub(crate) fn is(frame: &[u8]) -> bool {
-    partial(frame) == Some(true)
+/// After so many frames of a flow with whole checksums, one without is not believed.
+const ENOUGH: u8 = 8;
+/// Who has not been believed so often has both kinds, and is always believed.
+const DOUBTS: u8 = 4;
+/// Flows that are remembered; those that come after them in the same place take it.
+const FLOWS: usize = 1024;
+
+/// What the last frames of flows were like.
+#[derive(Debug)]
+pub(crate) struct Flows(Box<[Flow]>);
+
+/// By its sender's address and port.
+#[derive(Clone, Copy, Default, Debug)]
+struct Flow {
+    sender: u32,
+    /// So many whole ones were the last, or more.
+    whole: u8,
+    /// How often a partial one was not believed.
+    doubts: u8,
 }
 
+impl Flows {
+    pub(crate) fn new() -> Flows {
+        Flows(vec![Flow::default(); FLOWS].into())
+    }
+
+    /// Whether the checksum of `frame` is to be taken for good: it is an unfragmented TCP or UDP packet whose checksum field holds the sum of the
+    /// pseudo-header and nothing else, and its flow has such frames.
+    #[inline]
+    pub(crate) fn is_partial(&mut self, frame: &[u8]) -> bool {
+        let Some((partial, sender)) = partial(frame) else { return false };
+        let flow = &mut self.0[sender as usize % FLOWS];
+        if flow.sender != sender {
+            *flow = Flow { sender, ..Flow::default() };
+        }
+        if !partial {
+            flow.whole = flow.whole.saturating_add(1);
+            return false;
+        }
+        let doubtful = std::mem::take(&mut flow.whole) >= ENOUGH && flow.doubts < DOUBTS;
+        flow.doubts += u8::from(doubtful);
+        !doubtful
+    }
+}
+
+/// Whether it looks so, and a number for who has sent it.
 #[inline]
-fn partial(frame: &[u8]) -> Option<bool> {
+fn partial(frame: &[u8]) -> Option<(bool, u32)> {
     let packet = frame.get(ethernet::HEADER..)?;
     let (protocol, transport, len, src, dst) = match u16::from_be_bytes([frame[12], frame[13]]) {
         ethernet::IPV4 => {
@@ -50,7 +94,11 @@ fn partial(frame: &[u8]) -> Option<bool> {
         _ => return None,
     };
     let field = u16::from_be_bytes(*transport.get(at..)?.first_chunk()?);
-    Some(field == Sum::pseudo(&src, &dst, protocol, len as u32).fold())
+    let port = u16::from_be_bytes(*transport.first_chunk()?);
+    // The low half of an address tells hosts of a network apart. Any mixing will do: what collides is believed as before.
+    let sender =
+        ((src.low_v4().to_bits() ^ u32::from(port) << 16 ^ u32::from(port)).wrapping_mul(0x9e37_79b1)).rotate_left(16);
+    Some((field == Sum::pseudo(&src, &dst, protocol, len as u32).fold(), sender))
 }
 
 #[cfg(test)]
@@ -73,6 +121,32 @@ mod tests {
         let sum = if complete { pseudo.with(&f[34..]).finish() } else { pseudo.fold() };
         f[34 + at..36 + at].copy_from_slice(&sum.to_be_bytes());
         f
+    }
+
+    fn is(frame: &[u8]) -> bool {
+        Flows::new().is_partial(frame)
+    }
+
+    #[test]
+    fn who_has_sent_whole_checksums_is_not_believed_to_have_left_one_out() {
+        let (whole, partial) = (frame(ipv4::TCP, b"hello", true), frame(ipv4::TCP, b"hello", false));
+        let mut flows = Flows::new();
+        assert!(flows.is_partial(&partial), "nothing is known");
+        for _ in 0..ENOUGH {
+            assert!(!flows.is_partial(&whole));
+        }
+        assert!(!flows.is_partial(&partial));
+        assert!(flows.is_partial(&partial), "it does leave them out: the second is believed");
+        for doubted in [true, true, true, false] {
+            (0..ENOUGH).for_each(|_| assert!(!flows.is_partial(&whole)));
+            assert_eq!(flows.is_partial(&partial), !doubted, "in the end it is known to send both");
+        }
+        // Others' are their own affair.
+        let mut flows = Flows::new();
+        (0..300).for_each(|_| assert!(!flows.is_partial(&whole)));
+        let mut other = partial.clone();
+        other[35] ^= 4; // its port
+        assert!(flows.is_partial(&other) && !flows.is_partial(&partial));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sys::SysError;
 use sys::epoll::{Epoll, Interest};
 
 use crate::copies::Copies;
-use crate::partial;
+use crate::partial::Flows;
 use crate::socket::{Descriptor, Fd, Socket};
 use crate::supply::Supply;
 
@@ -46,8 +46,8 @@ pub struct XdpQueue {
     supply: Supply,
     /// Published frames may still be in the ring because the kernel did not take them.
     unsent: bool,
-    /// The peer's checksums may be partial.
-    veth: bool,
+    /// Of a veth, where the peer's checksums may be partial.
+    flows: Option<Flows>,
     /// Empty polls run the driver's receive path.
     busy: bool,
     /// What both stacks need to see, if this queue is to pass it on; and what is readable when that or the socket is.
@@ -65,7 +65,8 @@ impl XdpQueue {
             gone: AtomicBool::new(false),
         };
         let (seen, counters) = (Arc::new(seen), QueueCounters::default());
-        XdpQueue { socket, supply, caps, seen, unsent: false, veth, busy: false, copies: None, counters }
+        let flows = veth.then(Flows::new);
+        XdpQueue { socket, supply, caps, seen, unsent: false, flows, busy: false, copies: None, counters }
     }
 
     /// Has empty polls run the driver's receive path, for so long.
@@ -107,7 +108,7 @@ impl XdpQueue {
         }
         head.grow(len);
         self.socket.chunks.copy_to(d.addr, &mut head);
-        let csum_ok = self.veth && partial::is(&head);
+        let csum_ok = self.flows.as_mut().is_some_and(|flows| flows.is_partial(&head));
         if csum_ok {
             self.seen.partial.store(self.seen.partial.load(Relaxed) + 1, Relaxed);
         }
