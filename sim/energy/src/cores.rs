@@ -131,6 +131,18 @@ impl Thread {
         self.clock += ns;
     }
 
+    /// Of what waits and is in no ring yet, this share goes to another.
+    pub(crate) fn share_with(&mut self, to: &mut Thread, share: f64) {
+        let mut kept = 0.0;
+        for wave in &mut self.waiting {
+            let goes = (kept + wave.n - RING).clamp(0.0, wave.n) * share;
+            kept += wave.n;
+            wave.n -= goes;
+            self.queued -= goes;
+            to.come(Wave { n: goes, ..*wave });
+        }
+    }
+
     /// What waits goes to another.
     pub(crate) fn hand_over(&mut self, to: &mut Thread) {
         while let Some(wave) = self.waiting.pop_front() {

@@ -244,12 +244,14 @@ impl<'a> Run<'a> {
         let rate = rps / 1e9;
         let (cost, active) = (self.cost(rps), threads(self.setup.machine, &self.state));
         let bound = self.setup.batch as f64;
+        // A turn's requests come over those of one queue's connections, as the open-loop NIC hands them out.
+        let together = f64::from(self.setup.connections) / self.shares.len() as f64;
         let (mut busy, mut served) = (0.0, 0.0);
         match &mut self.cores {
             Cores::Ix(all) => {
                 for t in &active {
                     let thread = &mut all[*t];
-                    let load = (rate * self.shares[*t], f64::from(self.setup.connections) * self.shares[*t]);
+                    let load = (rate * self.shares[*t], together);
                     thread.work(end, load, cost, bound, &mut self.dice, &mut self.latencies);
                     let tick = thread.tick;
                     let turns = tick.turns.max(1.0);
@@ -317,7 +319,7 @@ impl<'a> Run<'a> {
             self.meters[*t] = Meter::fresh();
         }
         let moves = self.groups.spread(&new, new.len() > old.len(), &mut self.dice);
-        self.shares = self.groups.shares(self.meters.len());
+        let mut left = std::mem::replace(&mut self.shares, self.groups.shares(self.meters.len()));
         match &mut self.cores {
             Cores::Ix(all) => {
                 for t in &new {
@@ -325,6 +327,10 @@ impl<'a> Run<'a> {
                     thread.clock = thread.clock.max(now) + if clock { CLOCK_NS } else { 0.0 };
                 }
                 for m in &moves {
+                    let mut from = std::mem::take(&mut all[m.from]);
+                    from.share_with(&mut all[m.to], m.share / left[m.from].max(m.share));
+                    left[m.from] -= m.share;
+                    all[m.from] = from;
                     all[m.from].stall(m.prepare_ns);
                     all[m.to].stall(m.deferred_ns);
                     // What came for them meanwhile has waited.
