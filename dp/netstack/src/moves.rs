@@ -353,8 +353,9 @@ impl<Q: Queue> Stack<Q> {
         }
         // A poll that began before the round did, or that found no buffer, has not seen the ring's end.
         let most = budget.min(self.burst.capacity());
+        let looks = !self.holds_back();
         let received = self.poll_ring(now, budget);
-        let emptied = received < most && self.link.pools.mbufs.available() > 0;
+        let emptied = looks && received < most && self.link.pools.mbufs.available() > 0;
         let forwarded = self.poll_inbox(now, budget);
         work += received + forwarded;
         let round = &mut self.moves.round;

@@ -218,11 +218,17 @@ impl<Q: Queue> Stack<Q> {
         self.poll_ring(now, budget) + self.poll_inbox(now, budget)
     }
 
+    /// Whether what is here is to be served before more is taken off the ring: frames that found no room later would have cost their time for nothing. They wait there,
+    /// or are dropped by the NIC.
+    #[inline]
+    pub(crate) fn holds_back(&self) -> bool {
+        self.link.pools.is_low() && !self.ready.is_empty()
+    }
+
     /// At most `budget` frames of the own queue.
     #[inline(always)]
     pub(crate) fn poll_ring(&mut self, now: Nanos, budget: usize) -> usize {
-        if self.link.pools.is_low() && !self.ready.is_empty() {
-            // What is here is served first: frames that found no room would have cost their time for nothing. They wait in the ring, or are dropped by the NIC.
+        if self.holds_back() {
             return 0;
         }
         let mut burst = std::mem::take(&mut self.burst);

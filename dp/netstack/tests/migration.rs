@@ -290,6 +290,46 @@ fn a_burst_that_is_smaller_than_what_was_asked_for_is_no_empty_ring() {
     assert!(sent.iter().all(|(_, s)| s.header.options.sacks.is_empty()), "nothing came out of order");
 }
 
+/// A core that has few buffers left, and work to do, does not look at its ring: that says nothing about what is there.
+#[test]
+fn a_ring_that_is_not_looked_at_for_want_of_buffers_is_not_taken_for_empty() {
+    let mut w = Cores::new(2);
+    let mut client = w.open(4, ECHO);
+    let all = w.cores[0].stack.rx_available();
+    let others: Vec<u16> = (0..200).map(|n| 6 + 2 * n).filter(|n| n % 128 != 4).collect();
+    let mut others: Vec<_> = others.into_iter().map(|n| w.open(n, DEAF)).collect();
+    for busy in &mut others {
+        for _ in 0..40 {
+            let more = busy.say(Flags::ACK | Flags::PSH).with(&[b'x'; 1000]);
+            busy.snd += 1000;
+            w.give(0, &more);
+            w.cores[0].stack.receive(w.now, 64);
+        }
+    }
+    assert!(w.cores[0].stack.rx_available() < all / 4);
+    let first = client.say(Flags::ACK | Flags::PSH).with(b"first, ");
+    client.snd += 7;
+    w.steer(&first);
+    assert_eq!(w.cores[0].stack.receive(w.now, 64), 0, "first what is here");
+    w.go(set(&[4]), 0, 1);
+    let second = client.say(Flags::ACK | Flags::PSH).with(b"second");
+    client.snd += 6;
+    w.steer(&second);
+    for _ in 0..5 {
+        w.cores[0].stack.receive(w.now, 64);
+        w.turn(1);
+        assert_eq!(heard(&client, &w.sent).count(), 0, "the second waits");
+    }
+    for _ in 0..400 {
+        w.turn(0);
+        w.turn(1);
+    }
+    let sent = std::mem::take(&mut w.sent);
+    let text: Vec<u8> = heard(&client, &sent).flat_map(|(_, s)| s.payload.clone()).collect();
+    assert_eq!(String::from_utf8_lossy(&text), "first, second");
+    assert!(sent.iter().all(|(_, s)| s.header.options.sacks.is_empty()), "nothing came out of order");
+}
+
 /// Frames that come before the group does wait for it, in their order.
 #[test]
 fn frames_that_come_before_their_group_wait_for_it() {
