@@ -363,7 +363,9 @@ impl Controller {
             groups
         };
         let mut active: Vec<_> = all.iter().filter(|c| !c.parked).map(|c| in_order(c.groups)).collect();
-        let share = FLOW_GROUPS / (active.len() + 1).saturating_add(more);
+        // No more can come than are parked.
+        let most = all.iter().filter(|c| c.parked && c.core != core).count();
+        let share = FLOW_GROUPS / (active.len() + 1 + more.min(most));
         let mut groups = GroupSet::NONE;
         while groups.len() < share
             && let Some(group) =

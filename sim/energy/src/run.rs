@@ -142,7 +142,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// Frames beside each request that only acknowledge the last reply, when so many requests per second come on a connection: where the next request is later than a client waits for it,
-/// which is 10 to 20 ms ([`openloop`](world)'s, as many stacks').
+/// which is 10 to 20 ms for those of the open-loop NIC.
 fn acknowledgements(rate: f64) -> f64 {
     let (soon, late) = (10e-3 * rate, 20e-3 * rate);
     if soon < 1e-6 { 1.0 } else { ((-soon).exp() - (-late).exp()) / soon }
