@@ -69,8 +69,8 @@ impl Flows {
             }
         }
         c.wnd = h.window.into();
-        if c.cursor != NIL {
-            self.soil(id);
+        if std::mem::take(&mut c.shut) {
+            self.send_rest(id);
         }
     }
 

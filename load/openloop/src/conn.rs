@@ -43,6 +43,10 @@ pub(crate) struct Conn {
     pub(crate) port: u16,
     pub(crate) mss: u16,
     pub(crate) phase: Phase,
+    /// The window has kept a request from being sent.
+    pub(crate) shut: bool,
+    /// Requests are to be sent that have no place in a list of their own.
+    pub(crate) rest: bool,
     /// An acknowledgement is due at once.
     pub(crate) ack_now: bool,
     /// One is owed since `owed_at`.
@@ -85,6 +89,8 @@ impl Conn {
             port,
             mss: MSS,
             phase: Phase::Closed,
+            shut: false,
+            rest: false,
             ack_now: false,
             owed: false,
             syn_again: false,
@@ -113,7 +119,7 @@ impl Conn {
         let first = self.max + ISS_STEP;
         (self.una, self.nxt, self.max, self.end) = (first, first, first, first);
         self.phase = Phase::Closed;
-        (self.ack_now, self.owed, self.syn_again) = (false, false, false);
+        (self.shut, self.rest, self.ack_now, self.owed, self.syn_again) = (false, false, false, false, false);
         self.partial.clear();
         self.need = 0;
         self.cursor = NIL;

@@ -34,6 +34,22 @@ pub(crate) const REQUESTS_MAX: usize = 1 << 17;
 /// ARP questions that wait for their answer to be sent; the server asks again.
 const ARPS_MAX: usize = 16;
 
+/// What is to be sent.
+#[derive(Clone, Copy)]
+enum Due {
+    /// The next request of a connection: requests leave in the order in which they were made, as from many clients.
+    Request(u32),
+    /// What else there is of a connection; each is in a list once at most.
+    Else(u32),
+}
+
+impl Due {
+    fn id(self) -> u32 {
+        let (Due::Request(id) | Due::Else(id)) = self;
+        id
+    }
+}
+
 /// All connections of a queue.
 pub(crate) struct Flows {
     pub(crate) net: Net,
@@ -45,9 +61,9 @@ pub(crate) struct Flows {
     /// The bytes of the request at `scratch_of`.
     scratch: Vec<u8>,
     scratch_of: u32,
-    ready: VecDeque<u32>,
+    ready: VecDeque<Due>,
     /// Those of `ready`, by the queue that their frames are for; once the table has been set.
-    by_queue: Vec<VecDeque<u32>>,
+    by_queue: Vec<VecDeque<Due>>,
     acks: VecDeque<(Nanos, u32)>,
     ticks: VecDeque<(Nanos, u32)>,
     to_open: VecDeque<u32>,
@@ -191,12 +207,12 @@ impl Flows {
         }
         self.tick();
         self.owed();
-        while let Some(&id) = self.ready.front() {
-            if !self.serve_one(id, burst, recorder.as_deref_mut()) {
+        while let Some(&due) = self.ready.front() {
+            if !self.serve_one(due, burst, recorder.as_deref_mut()) {
                 return;
             }
             self.ready.pop_front();
-            self.conns[id as usize].in_ready = false;
+            self.served(due);
         }
         while self.opening < OPENING_MAX
             && let Some(&id) = self.to_open.front()
@@ -214,8 +230,17 @@ impl Flows {
         }
     }
 
-    /// Sends all that is due on one connection; false if there was no room for all of it.
-    fn serve_one(&mut self, id: u32, burst: &mut Burst<'_>, recorder: Option<&mut Recorder>) -> bool {
+    /// What was in the list is in it no more.
+    #[inline]
+    fn served(&mut self, due: Due) {
+        if let Due::Else(id) = due {
+            self.conns[id as usize].in_ready = false;
+        }
+    }
+
+    /// Sends what is due on one connection; false if there was no room for all of it.
+    fn serve_one(&mut self, due: Due, burst: &mut Burst<'_>, recorder: Option<&mut Recorder>) -> bool {
+        let id = due.id();
         let c = &mut self.conns[id as usize];
         if let Some(seq) = c.reset {
             if !burst.segment(&self.net, c, seq, Flags::RST | Flags::ACK, &[]) {
@@ -232,10 +257,16 @@ impl Flows {
         if c.phase != Phase::Open {
             return true;
         }
-        if !self.send(id, burst, recorder) {
+        let most = match due {
+            Due::Request(_) => 1,
+            Due::Else(_) if c.rest => usize::MAX,
+            Due::Else(_) => 0,
+        };
+        if !self.send(id, most, burst, recorder) {
             return false;
         }
         let c = &mut self.conns[id as usize];
+        c.rest &= most < usize::MAX;
         if c.ack_now {
             if !burst.segment(&self.net, c, c.nxt, Flags::ACK, &[]) {
                 return false;
@@ -246,19 +277,20 @@ impl Flows {
         true
     }
 
-    /// Sends what the window lets through of the requests of connection `id`; false if the burst had no room for it.
+    /// Sends what the window lets through of so many requests of connection `id`; false if the burst had no room for it.
     #[inline]
-    fn send(&mut self, id: u32, burst: &mut Burst<'_>, mut recorder: Option<&mut Recorder>) -> bool {
+    fn send(&mut self, id: u32, mut most: usize, burst: &mut Burst<'_>, mut recorder: Option<&mut Recorder>) -> bool {
         loop {
             let c = &mut self.conns[id as usize];
             let at = c.cursor;
-            if at == NIL {
+            if at == NIL || most == 0 {
                 return true;
             }
             let request = self.slab[at];
             let offset = c.nxt.since(request.start);
             let n = c.allowance(request.len - offset);
             if n == 0 {
+                c.shut = true;
                 return true;
             }
             if self.scratch_of != at {
@@ -285,6 +317,7 @@ impl Flows {
             c.max = c.max.max(c.nxt);
             if c.nxt == request.end() {
                 c.cursor = request.next;
+                most -= 1;
             }
             self.arm(id);
         }
@@ -300,13 +333,38 @@ impl Flows {
         burst: &mut Burst<'_>,
         recorder: &mut Recorder,
     ) -> bool {
+        match self.make(id, ask, meant) {
+            Some(true) => {
+                let open = self.conns[id as usize].phase == Phase::Open;
+                if open && !self.send(id, usize::MAX, burst, Some(recorder)) {
+                    self.send_rest(id);
+                }
+                true
+            }
+            other => other.is_some(),
+        }
+    }
+
+    /// Asks `ask` on connection `id` when its queue comes for it, after all that was asked before. False: there is no place for it.
+    #[inline]
+    pub(crate) fn line_up(&mut self, id: u32, ask: Ask, meant: Nanos) -> bool {
+        let made = self.make(id, ask, meant).is_some();
+        if made {
+            self.ready.push_back(Due::Request(id));
+        }
+        made
+    }
+
+    /// A request of connection `id`, and whether it is the first of them to be sent. `None`: there is no place for it.
+    #[inline]
+    fn make(&mut self, id: u32, ask: Ask, meant: Nanos) -> Option<bool> {
         self.scratch.clear();
         self.asker.write(ask, &mut self.scratch);
         let len = self.scratch.len() as u32;
         let c = &mut self.conns[id as usize];
         let Some(at) = self.slab.put(Request { ask, len, meant, start: c.end, next: NIL }) else {
             self.scratch_of = NIL;
-            return false;
+            return None;
         };
         self.scratch_of = at;
         c.end += len;
@@ -315,13 +373,11 @@ impl Flows {
             tail => self.slab[tail].next = at,
         }
         c.tail = at;
-        if c.cursor == NIL {
+        let first = c.cursor == NIL;
+        if first {
             c.cursor = at;
-            if c.phase == Phase::Open && !self.send(id, burst, Some(recorder)) {
-                self.soil(id);
-            }
         }
-        true
+        Some(first)
     }
 
     // ---- frames out, once the table has been set ----
@@ -339,12 +395,12 @@ impl Flows {
         {
             self.arps.pop_front();
         }
-        while let Some(&id) = self.by_queue.get(queue).and_then(VecDeque::front) {
-            if !self.serve_one(id, burst, recorder.as_deref_mut()) {
+        while let Some(&due) = self.by_queue.get(queue).and_then(VecDeque::front) {
+            if !self.serve_one(due, burst, recorder.as_deref_mut()) {
                 return;
             }
             self.by_queue[queue].pop_front();
-            self.conns[id as usize].in_ready = false;
+            self.served(due);
         }
         // Replies to what was just sent may have made others ready.
         self.sort_out(reta);
@@ -368,12 +424,12 @@ impl Flows {
 
     /// Each queue's own from here on.
     pub(crate) fn sort_out(&mut self, reta: &Reta) {
-        while let Some(id) = self.ready.pop_front() {
-            let queue = reta.queue(self.conns[id as usize].group);
+        while let Some(due) = self.ready.pop_front() {
+            let queue = reta.queue(self.conns[due.id() as usize].group);
             if self.by_queue.len() <= queue {
                 self.by_queue.resize_with(queue + 1, VecDeque::new);
             }
-            self.by_queue[queue].push_back(id);
+            self.by_queue[queue].push_back(due);
         }
     }
 
@@ -421,7 +477,8 @@ impl Flows {
         match c.phase {
             Phase::Closed => return false,
             Phase::Opening if overdue => c.syn_again = true,
-            Phase::Open if c.una == c.max && c.cursor == NIL => return false,
+            // Nothing is out, and what is to be sent has its place in a list.
+            Phase::Open if c.una == c.max && !c.shut => return false,
             Phase::Open if overdue => {
                 // Everything from the first byte that is missing. A closed window is probed with a byte.
                 c.nxt = c.una;
@@ -435,7 +492,7 @@ impl Flows {
             _ => return true,
         }
         self.conns[id as usize].stuck_since = self.now;
-        self.soil(id);
+        self.send_rest(id);
         true
     }
 
@@ -472,13 +529,20 @@ impl Flows {
         }
     }
 
+    /// Requests are due on connection `id` that could not be sent when they were to be.
+    #[inline]
+    pub(crate) fn send_rest(&mut self, id: u32) {
+        self.conns[id as usize].rest = true;
+        self.soil(id);
+    }
+
     /// A frame is due on connection `id`.
     #[inline]
     pub(crate) fn soil(&mut self, id: u32) {
         let c = &mut self.conns[id as usize];
         if !c.in_ready {
             c.in_ready = true;
-            self.ready.push_back(id);
+            self.ready.push_back(Due::Else(id));
         }
     }
 
@@ -512,7 +576,7 @@ impl Flows {
         c.cursor = c.head;
         self.opening -= 1;
         self.open += 1;
-        self.soil(id);
+        self.send_rest(id);
         if let Some(recorder) = recorder {
             recorder.opened(self.now);
         }

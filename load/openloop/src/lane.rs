@@ -177,15 +177,15 @@ impl Lane {
     fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
         // Requests that have to wait take no room of the burst.
         for _ in 0..2 * burst.room {
-            if burst.room == 0 || !Self::make_one(flows, picks, job, burst) {
+            if burst.room == 0 || !Self::make_one(flows, picks, job, Some(burst)) {
                 return;
             }
         }
     }
 
-    /// Makes the next request if it is due, and sends it if the burst has room. False: it is not.
+    /// Makes the next request if it is due, and sends it if the burst has room; without one it waits for its queue. False: it is not due.
     #[inline(always)]
-    fn make_one(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) -> bool {
+    fn make_one(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: Option<&mut Burst<'_>>) -> bool {
         let now = flows.now;
         let conns = flows.conns.len() as u32;
         let (ask, meant, whose) = match &mut job.supply {
@@ -209,7 +209,11 @@ impl Lane {
         };
         job.recorder.meant(meant);
         let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
-        if !flows.ask(id, ask, meant, burst, &mut job.recorder) {
+        let made = match burst {
+            Some(burst) => flows.ask(id, ask, meant, burst, &mut job.recorder),
+            None => flows.line_up(id, ask, meant),
+        };
+        if !made {
             job.recorder.unanswered(meant);
             flows.end(id);
         }
@@ -311,14 +315,11 @@ impl Lane {
         let mut burst = Burst { pools, frames: out, counters, room };
         match stage {
             Stage::Working(_, job) => {
-                // With no room: all of them wait for their queue, this one's too.
-                burst.room = 0;
                 for _ in 0..MADE {
-                    if !Self::make_one(flows, picks, job, &mut burst) {
+                    if !Self::make_one(flows, picks, job, None) {
                         break;
                     }
                 }
-                burst.room = room;
                 flows.sort_out(reta);
                 flows.serve_for(queue, reta, &mut burst, Some(&mut job.recorder));
             }

@@ -7,7 +7,8 @@
 //!
 //! As long as the table is as it was at the start, a lane is its queue's alone. From then on every queue makes the frames of its own groups, whichever lane
 //! their connections are in: a core that is away delays nobody else's. When the table is set, what is due by then goes to the old queue, as a NIC would
-//! have had it in its ring.
+//! have had it in its ring. While more is due than a burst has room for, each lane gets a part of the room as large as its part of the queue's groups: all
+//! wait about as long, as they would in one ring.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -26,6 +27,8 @@ use crate::lane::Lane;
 /// Frames that may lie in the rings of all queues, and in one of them, when the table is set. What finds no room is made for the new queue.
 const UNDER_WAY: u32 = 1024;
 const RING: usize = 256;
+/// Multiples of it are spread evenly over the remainders of any division.
+const GOLDEN: usize = 0x9e37_79b1;
 
 /// Which queue each flow group's frames go to.
 pub(crate) struct Reta([AtomicU16; FLOW_GROUPS]);
@@ -43,6 +46,9 @@ pub(crate) struct Wire {
     desks: Vec<Arc<Desk>>,
     clock: Clock,
     reta: Reta,
+    /// How many groups each queue has, and how many of them are in which lane: lanes of queue 0, of queue 1, …
+    groups: Box<[AtomicUsize]>,
+    parts: Box<[AtomicUsize]>,
     rings: Box<[Ring]>,
     /// The table is not as it was at the start.
     moved: AtomicBool,
@@ -64,8 +70,12 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Wire {
     pub(crate) fn new(lanes: Vec<Lane>, desks: Vec<Arc<Desk>>, clock: Clock) -> Wire {
         let n = lanes.len();
+        let in_lane = |lane: usize| (FLOW_GROUPS + n - 1 - lane) / n;
+        let part = |at: usize| AtomicUsize::new(if at / n == at % n { in_lane(at % n) } else { 0 });
         Wire {
             reta: Reta(std::array::from_fn(|group| AtomicU16::new((group % n) as u16))),
+            groups: (0..n).map(|queue| AtomicUsize::new(in_lane(queue))).collect(),
+            parts: (0..n * n).map(part).collect(),
             rings: (0..n).map(|_| Ring::default()).collect(),
             lanes: lanes.into_iter().map(Mutex::new).collect(),
             moved: AtomicBool::new(false),
@@ -112,6 +122,11 @@ impl Wire {
             self.rings[old].waiting.store(ring.len(), Release);
         }
         self.reta.0[group.index()].store(queue, Relaxed);
+        let (n, queue) = (self.lanes.len(), usize::from(queue));
+        for (of, at) in [(&self.groups, [old, queue]), (&self.parts, [old * n + at, queue * n + at])] {
+            of[at[0]].fetch_sub(1, Relaxed);
+            of[at[1]].fetch_add(1, Relaxed);
+        }
         self.desks[at].share(self.sharers(at));
         lane.redirect(old, &self.reta);
     }
@@ -166,15 +181,15 @@ pub struct OpenLoopQueue {
     caps: Caps,
     own: usize,
     wire: Arc<Wire>,
-    /// The lane that comes first at the next poll, once the table has been set.
-    first: usize,
+    /// Polls since the table has been set. The lane that comes first is the next one each time.
+    polls: usize,
     /// Frames of the ring that are older than the mark.
     older: usize,
 }
 
 impl OpenLoopQueue {
     pub(crate) fn new(caps: Caps, own: usize, wire: Arc<Wire>) -> OpenLoopQueue {
-        OpenLoopQueue { caps, own, wire, first: own, older: 0 }
+        OpenLoopQueue { caps, own, wire, polls: own, older: 0 }
     }
 
     #[cold]
@@ -182,24 +197,39 @@ impl OpenLoopQueue {
         let (wire, own, before, lanes) = (&*self.wire, self.own, out.len(), self.wire.lanes.len());
         let now = wire.clock.now();
         self.older = self.older.saturating_sub(wire.take_ring(own, max, out));
-        self.first = (self.first + 1) % lanes;
-        for at in (self.first..lanes).chain(0..self.first) {
-            let left = max.saturating_sub(out.len() - before);
-            // Who does not lock what it has nothing to get from delays nobody, should it be taken off its processor.
-            if left == 0 || wire.desks[at].due_for(own) > now {
-                continue;
+        self.polls = self.polls.wrapping_add(1);
+        let first = self.polls % lanes;
+        // Each lane's part first, rounded up or down so that all of them are the whole room, and that over polls each has what is due to it: in overload a share of a
+        // frame makes the difference. Then, if some had more and others nothing, whoever has.
+        let (groups, parts) = (wire.groups[own].load(Relaxed).max(1), &wire.parts[own * lanes..]);
+        for in_parts in [true, false] {
+            let (mut more, mut upto) = (false, self.polls.wrapping_mul(GOLDEN) % groups);
+            for at in (first..lanes).chain(0..first) {
+                let left = max.saturating_sub(out.len() - before);
+                let from = upto;
+                upto += max * parts[at].load(Relaxed);
+                // Who does not lock what it has nothing to get from delays nobody, should it be taken off its processor.
+                if left == 0 || wire.desks[at].due_for(own) > now {
+                    continue;
+                }
+                // Nor does it wait for who has it: what is there will be there at the next poll.
+                let mut lane = match wire.lanes[at].try_lock() {
+                    Ok(lane) => lane,
+                    Err(TryLockError::Poisoned(lane)) => lane.into_inner(),
+                    Err(TryLockError::WouldBlock) => continue,
+                };
+                // The table has been set meanwhile: what lies in the ring is older.
+                if wire.rings[own].waiting.load(Acquire) > 0 {
+                    return out.len() - before;
+                }
+                let room = if in_parts { left.min(upto / groups - from / groups) } else { left };
+                let had = out.len();
+                lane.rx_burst_for(own, &wire.reta, pools, room, out);
+                more |= out.len() - had >= room;
             }
-            // Nor does it wait for who has it: what is there will be there at the next poll.
-            let mut lane = match wire.lanes[at].try_lock() {
-                Ok(lane) => lane,
-                Err(TryLockError::Poisoned(lane)) => lane.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
-            };
-            // The table has been set meanwhile: what lies in the ring is older.
-            if wire.rings[own].waiting.load(Acquire) > 0 {
+            if !more || 4 * (out.len() - before) >= 3 * max {
                 break;
             }
-            lane.rx_burst_for(own, &wire.reta, pools, left, out);
         }
         out.len() - before
     }

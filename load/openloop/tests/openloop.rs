@@ -369,7 +369,9 @@ fn other_cores_learn_when_frames_are_due() {
         assert_eq!(queue.rx_burst(&mut pools, 0, &mut out), 0, "never more than asked for");
     }
     assert!(hint(), "SYNs are due");
-    assert_eq!(queue.rx_burst(&mut pools, 3, &mut out), 3);
+    // Who gives the order may be about to.
+    while queue.rx_burst(&mut pools, 3, &mut out) == 0 && begun.elapsed() < Duration::from_secs(10) {}
+    assert_eq!(out.len(), 3);
     assert!(hint(), "one is left");
     assert_eq!(queue.rx_burst(&mut pools, 64, &mut out), 1);
     assert!(!hint());

@@ -38,7 +38,9 @@ pub struct Replay {
 pub struct Replayed {
     /// Requests of the windows.
     pub requests: u64,
-    /// Their 99th percentile, from the intended arrival to the transmitted reply.
+    /// Their median and their 99th percentile, from the intended arrival to the transmitted reply.
+    pub p50: Nanos,
+    /// See `p50`.
     pub p99: Nanos,
     /// Those without a right reply.
     pub errors: u64,
@@ -91,8 +93,8 @@ pub fn replay(setup: &Setup, what: &Replay, times: u32) -> Result<Replayed, Worl
             let _ = latency.add(&outcome.latency);
         }
         let (moves, refused) = world.engine.control.as_ref().map_or((0, 0), |c| (c.reports.len(), c.refused));
-        let p99 = Nanos(latency.value_at_quantile(0.99));
-        Ok(Replayed { requests: latency.len(), p99, errors, moves, refused, took })
+        let [p50, p99] = [0.5, 0.99].map(|q| Nanos(latency.value_at_quantile(q)));
+        Ok(Replayed { requests: latency.len(), p50, p99, errors, moves, refused, took })
     })
 }
 

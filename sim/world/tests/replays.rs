@@ -3,7 +3,7 @@
 use dataplane::{Assist, Sched};
 use draw::{Pattern, ServiceTimes};
 use units::{CoreId, Nanos};
-use world::{Configuration, Replay, Replayed, Setup, replay};
+use world::{Configuration, Costs, Replay, Replayed, Setup, replay};
 
 const LEND: Sched = Sched::Zygos(Assist::Lend);
 /// What a request takes: 2 us of application code, and 2.5 us of network.
@@ -75,4 +75,15 @@ fn several_cores_come_and_go_without_waiting_for_each_others_groups_to_settle() 
             assert!(got.took > Nanos::ZERO && got.took < ms(20), "{sched:?}, {from} to {to}: {got:?}");
         }
     }
+}
+
+/// Requests leave in the order in which they were made, whichever lanes of the open-loop NIC their groups are in: nobody waits for much longer than others.
+#[test]
+fn in_overload_all_wait_about_as_long() {
+    let costs = Costs { rx_ns: 500, tx_ns: 350, ..Costs::thesis() };
+    let setup = Setup { costs, ..Setup::new(16, Sched::Ix, ServiceTimes::det(Nanos(1650))) };
+    // A quarter more than twelve cores can do, for 50 ms, of which the last ten are looked at.
+    let load = "values:0,2.4e6,0.1,2.4e6,0.100001,6e6,0.15,6e6".parse::<Pattern>().unwrap();
+    let got = once(&setup, load, awake(12, 1.0), (149, awake(12, 1.0)), [140, 10]);
+    assert!(got.p50 > ms(9) && 2 * got.p99.0 < 3 * got.p50.0, "{got:?}");
 }
