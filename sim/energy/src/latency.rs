@@ -1,4 +1,4 @@
-/// Counts of latencies, in classes of about 3 %.
+/// Counts of latencies, in classes of 0.5 to 1 %.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies {
     counts: Vec<f64>,
@@ -6,7 +6,8 @@ pub(crate) struct Latencies {
 }
 
 /// Classes to a power of two.
-const FINE: usize = 32;
+const FINE: usize = 1 << BITS;
+const BITS: u32 = 7;
 /// Powers of two, in nanoseconds: up to 17 s.
 const POWERS: usize = 34;
 
@@ -22,7 +23,7 @@ impl Latencies {
         let ns = ns.max(1.0);
         // The exponent and the first bits of the fraction are the class.
         let bits = ns.to_bits();
-        let class = ((bits >> 47) as usize).saturating_sub(1023 << 5);
+        let class = ((bits >> (52 - BITS)) as usize).saturating_sub(1023 << BITS);
         self.counts[class.min(FINE * POWERS - 1)] += n;
         self.total += n;
     }
@@ -49,7 +50,7 @@ impl Latencies {
         for (class, n) in self.counts.iter().enumerate() {
             seen += n;
             if *n > 0.0 && seen >= wanted {
-                return f64::from_bits((((class + (1023 << 5)) as u64) << 47) | 1 << 46);
+                return f64::from_bits((((class + (1023 << BITS)) as u64) << (52 - BITS)) | 1 << (51 - BITS));
             }
         }
         0.0

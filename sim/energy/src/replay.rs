@@ -68,7 +68,7 @@ fn paces(setup: &Setup<'_>, from: &State, to: &State) -> Vec<f64> {
 /// A world of as many cores as the machine has hardware threads.
 fn world(setup: &Setup<'_>) -> world::Setup {
     let Service { rx, app, .. } = *setup.service;
-    let ns = |share: f64| (at_best_ns(setup) * share) as u64;
+    let ns = |share: f64| (at_best_ns(setup) * share).round() as u64;
     let costs = Costs {
         name: "energy".into(),
         rx_ns: ns(rx),
@@ -197,9 +197,12 @@ fn in_world(
         (stretch.since(*tick), configuration(&from, &to), Nanos(stop as u64))
     };
     let changes = stretch.changes.iter().map(change).collect();
-    // A tick has one rate: its middle's.
-    let point = |tick: usize| format!("{},{}", stretch.since(tick).as_secs_f64() - TICK_NS / 2e9, rate(tick));
-    let points: Vec<String> = (stretch.begins + 1..=stretch.ends).map(point).collect();
+    // A tick has one rate: from its beginning to a microsecond before its end.
+    let points = (stretch.begins + 1..=stretch.ends).map(|tick| {
+        let (end, rate) = (stretch.since(tick).as_secs_f64(), rate(tick));
+        format!("{},{rate},{},{rate}", end - TICK_NS / 1e9, end - 1e-6)
+    });
+    let points: Vec<String> = points.collect();
     Ok(Replay {
         pattern: format!("values:{}", points.join(",")).parse().map_err(WorldError::Pattern)?,
         lead: stretch.since(stretch.opens),

@@ -244,14 +244,13 @@ impl<'a> Run<'a> {
         let rate = rps / 1e9;
         let (cost, active) = (self.cost(rps), threads(self.setup.machine, &self.state));
         let bound = self.setup.batch as f64;
-        // A turn's requests come over those of one queue's connections, as the open-loop NIC hands them out.
-        let together = f64::from(self.setup.connections) / self.shares.len() as f64;
+        let connections = f64::from(self.setup.connections);
         let (mut busy, mut served) = (0.0, 0.0);
         match &mut self.cores {
             Cores::Ix(all) => {
                 for t in &active {
                     let thread = &mut all[*t];
-                    let load = (rate * self.shares[*t], together);
+                    let load = (rate * self.shares[*t], connections * self.shares[*t]);
                     thread.work(end, load, cost, bound, &mut self.dice, &mut self.latencies);
                     let tick = thread.tick;
                     let turns = tick.turns.max(1.0);
@@ -269,7 +268,7 @@ impl<'a> Run<'a> {
                 busy /= active.len() as f64;
             }
             Cores::Zygos(pool) => {
-                pool.work(end, rate, cost, active.len(), &mut self.dice, &mut self.latencies);
+                pool.work(end, (rate, connections), cost, active.len(), &mut self.dice, &mut self.latencies);
                 let n = active.len() as f64;
                 busy = pool.tick.busy_ns / TICK_NS / n;
                 served = pool.tick.served;
