@@ -1,7 +1,8 @@
 //! The connections of one queue: what they send, and what they make of what comes.
 //!
 //! Four lists say which connections want something, each at most once in each: `ready` (a frame is due), `acks` (an acknowledgement
-//! is owed; by time), `ticks` (something is out that may be lost; by time), `to_open`. All work is bounded by the burst or by [`TICKS_MAX`].
+//! is owed; by time), `ticks` (something is out that may be lost; by time), `to_open`. Once the table has been set, each request has a place of its own in `ready`
+//! as well. All work is bounded by the burst or by [`TICKS_MAX`].
 
 use std::collections::VecDeque;
 
