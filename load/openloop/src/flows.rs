@@ -292,6 +292,7 @@ impl Flows {
             let n = c.allowance(request.len - offset);
             if n == 0 {
                 c.shut = true;
+                self.arm(id);
                 return true;
             }
             if self.scratch_of != at {
