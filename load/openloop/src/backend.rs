@@ -57,9 +57,9 @@ impl OpenLoop {
         let lanes = (0..).zip(deal(config)?).zip(&desks).map(|((index, conns), desk)| {
             let asker = Asker::new(&config.workload, stream(config.seed, index, Purpose::Requests));
             let picks = stream(config.seed, index, Purpose::Connections);
-            Lane::new(config.clock.clone(), Arc::clone(desk), Flows::new(net, conns, asker), picks)
+            Lane::new(config, Arc::clone(desk), Flows::new(net, conns, asker), picks)
         });
-        let wire = Arc::new(Wire::new(lanes.collect(), desks.clone(), config.clock.clone()));
+        let wire = Arc::new(Wire::new(lanes.collect(), desks.clone(), config));
         let queues =
             (0..usize::from(config.queues)).map(|own| OpenLoopQueue::new(caps.clone(), own, Arc::clone(&wire)));
         Ok((OpenLoop { queues: queues.collect(), wire }, Director::new(config, desks)))

@@ -42,6 +42,10 @@ pub struct Config {
     pub seed: u64,
     /// By which requests are due and replies are timed.
     pub clock: Clock,
+    /// Once flow groups have moved, requests leave one by one in the order in which they were made, and each lane has its part of a burst's room: nobody's wait for
+    /// much longer than others' in overload. Where time is measured that costs more than it is worth: without, a poll takes lanes one after the other, and of a
+    /// connection all that it has.
+    pub in_order: bool,
 }
 
 impl Config {
@@ -57,6 +61,7 @@ impl Config {
             addresses: 1,
             seed: 1,
             clock: Clock::Machine,
+            in_order: false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The connections of one queue: what they send, and what they make of what comes.
 //!
 //! Four lists say which connections want something, each at most once in each: `ready` (a frame is due), `acks` (an acknowledgement
-//! is owed; by time), `ticks` (something is out that may be lost; by time), `to_open`. Once the table has been set, each request has a place of its own in `ready`
-//! as well. All work is bounded by the burst or by [`TICKS_MAX`].
+//! is owed; by time), `ticks` (something is out that may be lost; by time), `to_open`. Where requests leave in order, each has a place of its own in `ready` as well,
+//! once the table has been set. All work is bounded by the burst or by [`TICKS_MAX`].
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ const ARPS_MAX: usize = 16;
 /// What is to be sent.
 #[derive(Clone, Copy)]
 enum Due {
-    /// The next request of a connection: requests leave in the order in which they were made, as from many clients.
+    /// The next request of a connection, where they leave in the order in which they were made.
     Request(u32),
     /// What else there is of a connection; each is in a list once at most.
     Else(u32),
@@ -347,14 +347,16 @@ impl Flows {
         }
     }
 
-    /// Asks `ask` on connection `id` when its queue comes for it, after all that was asked before. False: there is no place for it.
+    /// Asks `ask` on connection `id` when its queue comes for it: after all that was asked before, or with all that the connection has. False: there is no place for it.
     #[inline]
-    pub(crate) fn line_up(&mut self, id: u32, ask: Ask, meant: Nanos) -> bool {
-        let made = self.make(id, ask, meant).is_some();
-        if made {
+    pub(crate) fn ask_later(&mut self, id: u32, ask: Ask, meant: Nanos, in_order: bool) -> bool {
+        let Some(first) = self.make(id, ask, meant) else { return false };
+        if in_order {
             self.ready.push_back(Due::Request(id));
+        } else if first && self.conns[id as usize].phase == Phase::Open {
+            self.send_rest(id);
         }
-        made
+        true
     }
 
     /// A request of connection `id`, and whether it is the first of them to be sent. `None`: there is no place for it.

@@ -10,6 +10,7 @@ use sys::clock::Clock;
 use units::Nanos;
 use wire::{arp, ethernet, ipv4, tcp};
 
+use crate::config::Config;
 use crate::desk::{Desk, Post};
 use crate::flows::Flows;
 use crate::frames::Burst;
@@ -33,6 +34,7 @@ enum Stage {
 /// its connections: one at a time.
 pub(crate) struct Lane {
     clock: Clock,
+    in_order: bool,
     counters: QueueCounters,
     desk: Arc<Desk>,
     /// Orders seen so far.
@@ -49,11 +51,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(clock: Clock, desk: Arc<Desk>, flows: Flows, picks: Rng) -> Lane {
+    pub(crate) fn new(config: &Config, desk: Arc<Desk>, flows: Flows, picks: Rng) -> Lane {
         let joined = Vec::with_capacity(2048);
         desk.set_due(Nanos::MAX);
         Lane {
-            clock,
+            clock: config.clock.clone(),
+            in_order: config.in_order,
             counters: QueueCounters::default(),
             desk,
             seen: 0,
@@ -177,7 +180,7 @@ impl Lane {
     fn make(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: &mut Burst<'_>) {
         // Requests that have to wait take no room of the burst.
         for _ in 0..2 * burst.room {
-            if burst.room == 0 || !Self::make_one(flows, picks, job, Some(burst)) {
+            if burst.room == 0 || !Self::make_one(flows, picks, job, Some(burst), false) {
                 return;
             }
         }
@@ -185,7 +188,13 @@ impl Lane {
 
     /// Makes the next request if it is due, and sends it if the burst has room; without one it waits for its queue. False: it is not due.
     #[inline(always)]
-    fn make_one(flows: &mut Flows, picks: &mut Rng, job: &mut Job, burst: Option<&mut Burst<'_>>) -> bool {
+    fn make_one(
+        flows: &mut Flows,
+        picks: &mut Rng,
+        job: &mut Job,
+        burst: Option<&mut Burst<'_>>,
+        in_order: bool,
+    ) -> bool {
         let now = flows.now;
         let conns = flows.conns.len() as u32;
         let (ask, meant, whose) = match &mut job.supply {
@@ -211,7 +220,7 @@ impl Lane {
         let id = whose.unwrap_or_else(|| picks.random_range(0..conns));
         let made = match burst {
             Some(burst) => flows.ask(id, ask, meant, burst, &mut job.recorder),
-            None => flows.line_up(id, ask, meant),
+            None => flows.ask_later(id, ask, meant, in_order),
         };
         if !made {
             job.recorder.unanswered(meant);
@@ -309,14 +318,14 @@ impl Lane {
         if self.desk.has_news(self.seen) {
             self.look_at_desk(now);
         }
-        let Lane { flows, stage, picks, counters, .. } = self;
+        let Lane { flows, stage, picks, counters, in_order, .. } = self;
         let room = max.min(out.capacity() - out.len());
         flows.ripen(reta);
         let mut burst = Burst { pools, frames: out, counters, room };
         match stage {
             Stage::Working(_, job) => {
                 for _ in 0..MADE {
-                    if !Self::make_one(flows, picks, job, None) {
+                    if !Self::make_one(flows, picks, job, None, *in_order) {
                         break;
                     }
                 }

@@ -7,8 +7,8 @@
 //!
 //! As long as the table is as it was at the start, a lane is its queue's alone. From then on every queue makes the frames of its own groups, whichever lane
 //! their connections are in: a core that is away delays nobody else's. When the table is set, what is due by then goes to the old queue, as a NIC would
-//! have had it in its ring. While more is due than a burst has room for, each lane gets a part of the room as large as its part of the queue's groups: all
-//! wait about as long, as they would in one ring.
+//! have had it in its ring. Where requests leave in order ([`Config::in_order`]) and more is due than a burst has room for, each lane gets a part of the room as
+//! large as its part of the queue's groups: all wait about as long, as they would in one ring.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -21,6 +21,7 @@ use units::{FLOW_GROUPS, FlowGroupId};
 use wire::{Ipv4Addr, Tuple, ethernet};
 
 use crate::backend::RSS;
+use crate::config::Config;
 use crate::desk::Desk;
 use crate::lane::Lane;
 
@@ -45,6 +46,7 @@ pub(crate) struct Wire {
     lanes: Box<[Mutex<Lane>]>,
     desks: Vec<Arc<Desk>>,
     clock: Clock,
+    in_order: bool,
     reta: Reta,
     /// How many groups each queue has, and how many of them are in which lane: lanes of queue 0, of queue 1, …
     groups: Box<[AtomicUsize]>,
@@ -68,7 +70,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Wire {
-    pub(crate) fn new(lanes: Vec<Lane>, desks: Vec<Arc<Desk>>, clock: Clock) -> Wire {
+    pub(crate) fn new(lanes: Vec<Lane>, desks: Vec<Arc<Desk>>, config: &Config) -> Wire {
         let n = lanes.len();
         let in_lane = |lane: usize| (FLOW_GROUPS + n - 1 - lane) / n;
         let part = |at: usize| AtomicUsize::new(if at / n == at % n { in_lane(at % n) } else { 0 });
@@ -81,7 +83,8 @@ impl Wire {
             moved: AtomicBool::new(false),
             pools: Mutex::new(None),
             desks,
-            clock,
+            clock: config.clock.clone(),
+            in_order: config.in_order,
         }
     }
 
@@ -202,7 +205,7 @@ impl OpenLoopQueue {
         // Each lane's part first, rounded up or down so that all of them are the whole room, and that over polls each has what is due to it: in overload a share of a
         // frame makes the difference. Then, if some had more and others nothing, whoever has.
         let (groups, parts) = (wire.groups[own].load(Relaxed).max(1), &wire.parts[own * lanes..]);
-        for in_parts in [true, false] {
+        for in_parts in [true, false].into_iter().filter(|in_parts| wire.in_order || !in_parts) {
             let (mut more, mut upto) = (false, self.polls.wrapping_mul(GOLDEN) % groups);
             for at in (first..lanes).chain(0..first) {
                 let left = max.saturating_sub(out.len() - before);

@@ -236,6 +236,7 @@ pub(crate) fn with<R>(
         connections: setup.connections,
         seed: setup.seed,
         clock: clock.clone(),
+        in_order: true,
         ..Config::new(setup.cores as u16, Workload::Spin(Spin::new(setup.times.clone())))
     };
     let (mut nic, first) = OpenLoop::new(&config)?;
