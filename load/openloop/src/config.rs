@@ -42,8 +42,8 @@ pub struct Config {
     pub seed: u64,
     /// By which requests are due and replies are timed.
     pub clock: Clock,
-    /// Once flow groups have moved, requests leave one by one in the order in which they were made, and each lane has its part of a burst's room: nobody's wait for
-    /// much longer than others' in overload. Where time is measured that costs more than it is worth: without, a poll takes lanes one after the other, and of a
+    /// Once flow groups have moved, requests leave one by one in the order in which they were made, and each lane has its part of a burst's room: nobody waits for
+    /// much longer than others in overload. Where time is measured that costs more than it is worth: without, a poll takes lanes one after the other, and of a
     /// connection all that it has.
     pub in_order: bool,
 }
